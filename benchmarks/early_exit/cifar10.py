@@ -192,7 +192,7 @@ def curve(policy: ExitPolicy, draft: Bundle, full: Bundle, task: ew.Task, config
         left = answers.left_at(calibration.point.thresholds)
         mean = latencies[calibration.point.name][1]
         rows.append({"drop_allowed": DROPS[name],
-                     "accuracy": float(answers.hits(calibration.point.thresholds).mean()),
+                     "accuracy": float(answers.quality_at(calibration.point.thresholds).mean()),
                      "macs": float(np.cumsum(macs)[left].mean()),
                      "latency_ratio": round(mean.value / full_ms, 4),
                      "mean_latency_ms": mean.value,

@@ -27,10 +27,10 @@ import edgewright as ew
 from benchmarks.common.paths import RESULTS
 from benchmarks.common.result_rows import provenance
 from edgewright.core import Budget
-from edgewright.exits import ExitCalibration
+from edgewright.exits import ExitCalibration, calibrate_exits
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
-from edgewright.pipeline._evaluate import choose_operating_points
+from edgewright.pipeline._evaluate import run_every_exit
 from edgewright.pipeline._points import replace_points
 from edgewright.runtime import Session
 from edgewright.task import load_task
@@ -53,7 +53,10 @@ def main() -> None:
     rows = np.random.default_rng(SEED).permutation(len(task.test))
     half = len(rows) // 2
     held_out = task.test.select(rows[:half].tolist())
-    found, = choose_operating_points(Session(draft), held_out, config, SEED)
+    found, = calibrate_exits(
+        *run_every_exit(Session(draft), held_out),
+        [segment.macs for segment in draft.manifest.model.segments], config,
+        split=held_out.name, seed=SEED)
     bundle = replace_points(draft, (found.point,))
     kept = found.point.guarantee
     inputs, targets = everything(task.test.select(rows[half:].tolist()))
@@ -105,7 +108,7 @@ def judged(bundle: Any, inputs: NDArray[np.float32], targets: NDArray[np.int64])
     for start in range(0, len(inputs), BATCH):
         batch = inputs[start:start + BATCH]
         early.append(session(batch).output.argmax(axis=1))
-        full.append(session.run_all_exits(batch)[-1][0].argmax(axis=1))
+        full.append(session.run_all_exits(batch)[-1].outputs[0].argmax(axis=1))
         drift = session.drift()
         if said_after is None and drift is not None and drift.drifted:
             said_after = start + len(batch)

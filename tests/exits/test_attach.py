@@ -282,14 +282,27 @@ def test_a_program_with_exits_raises(staged: Program, quadrant_task: Task) -> No
 
 @pytest.mark.parametrize(("forward", "shapes"), [
     (lambda m, x: (m.a(x), m.a(x).relu()), r"\(1, 3\), \(1, 3\)"),
-    (lambda m, x: m.a(x)[:, :, None], r"\(1, 3, 1\)"),
+    (lambda m, x: m.a(x).argmax(1), r"\(1,\)"),
 ])
-def test_outputs_that_are_not_logits_raise(forward: Callable[..., Any], shapes: str) -> None:
+def test_outputs_that_cannot_leave_early_raise(forward: Callable[..., Any], shapes: str) -> None:
     program = Program.capture(Net(forward, a=nn.Linear(4, 3)), torch.zeros(1, 4))
-    with pytest.raises(ModelError, match=r"early exits need one output of logits \(N, classes\), "
-                       f"the program returns {shapes} for one sample"):
-        add_exits(program, task_for(torch.zeros(6, 4)))
+    with pytest.raises(ModelError, match="early exits need one floating-point output with the batch "
+                       f"first, the program returns {shapes} for one sample"):
+        plan_exits(program)
     assert count_possible_exits(program) == 0
+
+
+def test_an_output_that_the_goal_does_not_use_is_dropped() -> None:
+    program = Program.capture(Net(lambda m, x: {"class": m.b(m.a(x).relu()), "aux": m.a(x)},
+                                  a=nn.Linear(4, 8), b=nn.Linear(8, 3)), torch.zeros(2, 4))
+    x, y = torch.randn(12, 4), torch.arange(12) % 3
+    config = EarlyExits(places=1, training=None)
+    with pytest.raises(ModelError, match=r"the model returns 2 outputs .* name it"):
+        add_exits(program, task_for(x), config)
+    task = Task((x, y), test=(x, y), goal=Classification(output="class"))
+    early, full = add_exits(program, task, config).run(x)
+    assert early.shape == (12, 3)
+    torch.testing.assert_close(full, program.run(x)["class"])
 
 
 @pytest.mark.parametrize(("wrong", "message"), [
@@ -304,7 +317,7 @@ def test_outputs_that_are_not_logits_raise(forward: Callable[..., Any], shapes: 
     ({"head": {"pooled": {"grid": 0}}},
      "grid: Input should be greater than or equal to 1, got 0"),
     ({"head": {"token": {"grid": 2}}}, "TokenHead: grid: no such setting"),
-    ({"head": "huge"}, "or 'temporal', or your own object of type HeadDesign, given in Python"),
+    ({"head": "huge"}, "or 'dense', or your own object of type HeadDesign, given in Python"),
     ({"calibration": {"max_drop": -0.1}},
      "max_drop: Input should be greater than or equal to 0, got -0.1"),
     ({"calibration": {"max_drop": 1}}, "max_drop: Input should be less than 1, got 1"),

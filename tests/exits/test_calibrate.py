@@ -238,7 +238,7 @@ def draft(staged: Program, quadrant_task: Task) -> Any:
 def test_a_session_matches_the_calibration(draft: Any, quadrant_task: Task, policy: Any) -> None:
     (inputs, targets), = [(batch.inputs[0].numpy(), batch.targets.numpy())
                           for batch in quadrant_task.val.batches(1000)]
-    logits = [outputs[0] for outputs in Session(draft).run_all_exits(inputs)]
+    logits = [found.outputs[0] for found in Session(draft).run_all_exits(inputs)]
     macs = [segment.macs for segment in draft.manifest.model.segments]
     found = calibrate_exits(logits, targets, macs,
                             ExitCalibration(policy=policy, max_drop=0.02, points={"fast": 0.3}))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,7 @@ from edgewright.task import Task
 
 def head_of(kind: Any, shape: Any, pool: int = 2, halvings: int = 0, *,
             channels_last: bool = False) -> LayerHead:
-    return LayerHead(kind, Features(shape, channels_last), 3, pool, halvings)
+    return LayerHead(kind, Features(shape, channels_last), (3,), pool, halvings)
 
 
 def design_of(kind: str) -> HeadDesign:
@@ -67,7 +69,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Any, ...]:
 
 def test_costs_are_those_of_the_graph(case: Any) -> None:
     head, module, _, program = case
-    assert not design_of(head.kind).incompatibility(head.features)
+    assert not design_of(head.kind).incompatibility(head.features, (3,))
     assert head.macs == program.costs().macs
     assert program.costs().uncounted == {}
     norms = sum(parameter.numel() for layer in module.modules() for parameter in
@@ -147,9 +149,9 @@ def test_auto_selects_a_head_for_the_tensor(shape: tuple[int, ...], channels_las
                                             kind: str) -> None:
     features = Features(shape, channels_last)
     network = NetworkSize(size, size)
-    assert AutoHead().design(features, 10, network).kind == kind
-    assert not design_of(kind).incompatibility(features)
-    assert TokenHead().design(features, 10, network).kind == "token"
+    assert AutoHead().design(features, (10,), network).kind == kind
+    assert not design_of(kind).incompatibility(features, (3,))
+    assert TokenHead().design(features, (10,), network).kind == "token"
 
 
 @pytest.mark.parametrize(("network", "halvings"), [
@@ -159,12 +161,12 @@ def test_auto_selects_a_head_for_the_tensor(shape: tuple[int, ...], channels_las
 def test_a_convolutional_head_is_as_deep_as_the_cost_limit_allows(network: tuple[int, int],
                                                                   halvings: int) -> None:
     features = Features((16, 32, 32), channels_last=False)
-    head = AutoHead().design(features, 10, NetworkSize(*network))
+    head = AutoHead().design(features, (10,), NetworkSize(*network))
     assert isinstance(head, LayerHead)
     assert (head.kind, head.halvings) == ("convolutional" if halvings else "pooled", halvings)
     assert not halvings or (head.macs <= 0.02 * network[0]
                             and head.parameters <= 0.05 * network[1])
-    plain = ConvolutionalHead().design(features, 10, NetworkSize(*network))
+    plain = ConvolutionalHead().design(features, (10,), NetworkSize(*network))
     assert plain.halvings == max(halvings, 1)
 
 
@@ -178,7 +180,7 @@ def test_a_convolutional_head_is_as_deep_as_the_cost_limit_allows(network: tuple
 ])
 def test_incompatible_tensors_give_a_reason(kind: str, shape: tuple[int, ...], channels_last: bool,
                                             message: str) -> None:
-    assert design_of(kind).incompatibility(Features(shape, channels_last)) == message
+    assert design_of(kind).incompatibility(Features(shape, channels_last), (3,)) == message
 
 
 class Wide:
@@ -186,13 +188,15 @@ class Wide:
 
     name = "wide 16"
 
-    def incompatibility(self, features: Any) -> Any:
+    def incompatibility(self, features: Any, output: Any) -> Any:
+        if len(output) > 1:
+            return "a wide head returns one vector"
         return "" if not features.channels_last else "a wide head reads channels first"
 
-    def design(self, features: Any, classes: Any, network: Any) -> Any:
+    def design(self, features: Any, output: Any, network: Any) -> Any:
         return measure_head(self.name, features, lambda: nn.Sequential(
             nn.Flatten(), nn.Linear(math.prod(features.shape), 16), nn.ReLU(),
-            nn.Linear(16, classes)))
+            nn.Linear(16, *output)))
 
 
 TENSORS = [Features((6,), False), Features((6, 7, 5), False), Features((6, 9), False),
@@ -203,20 +207,22 @@ TENSORS = [Features((6,), False), Features((6, 7, 5), False), Features((6, 9), F
                          ids=lambda design: design.name)
 def test_every_design_follows_the_protocol(design: Any) -> None:
     assert isinstance(design, HeadDesign)
-    fitting = [features for features in TENSORS if not design.incompatibility(features)]
+    outputs = [(3, *(7,) * rank) for rank in (0, 1, 2)]
+    fitting = [(features, output) for features in TENSORS for output in outputs
+               if not design.incompatibility(features, output)]
     assert fitting
-    for features in fitting:
+    for features, output in fitting:
         before = torch.random.get_rng_state()
-        head = design.design(features, 3, NetworkSize(10**6, 10**5))
+        head = design.design(features, output, NetworkSize(10**6, 10**5))
         assert torch.equal(before, torch.random.get_rng_state())
         assert head.features == features
         assert head.kind
         module = head.make().eval()
         x = torch.randn(4, *features.shape)
-        assert module(x).shape == (4, 3)
+        assert module(x).shape == (4, *output)
         assert head.macs == Program.capture(module, x[:2]).costs().macs > 0
-    for features in set(TENSORS) - set(fitting):
-        assert "head reads" in design.incompatibility(features)
+    for features, output in {*product(TENSORS, outputs)} - {*fitting}:
+        assert re.search("head (reads|returns)", design.incompatibility(features, output))
 
 
 def test_a_custom_head_is_attached_and_named_in_a_recipe() -> None:

@@ -134,11 +134,11 @@ def test_it_certifies_more_than_betting_and_hoeffding_bentkus(differ: int) -> No
 
 def answers_losing(*lost: Any, samples: int = 4000) -> Any:
     """One exit; a threshold of k lets out all, and the k-th candidate loses so many answers."""
-    correct = np.ones((len(lost) + 1, samples), dtype=bool)
-    for row, count in zip(correct, lost, strict=False):
-        row[:count] = False
+    quality = np.ones((len(lost) + 1, samples))
+    for row, count in zip(quality, lost, strict=False):
+        row[:count] = 0
     scores = np.zeros((len(lost), samples))
-    return ExitPredictions(scores, correct)
+    return ExitPredictions(scores, quality)
 
 
 def one_exit_each(count: int) -> Any:

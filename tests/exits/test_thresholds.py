@@ -19,14 +19,14 @@ FEW = settings(max_examples=60, deadline=None, derandomize=True)
 
 def walk(answers: Any, macs: Any, values: Any) -> tuple[Any, ...]:
     """Share at each exit, accuracy and mean MACs, one sample at a time."""
-    exits, total = answers.correct.shape
-    counts, hits, spent = [0] * exits, 0, 0
+    exits, total = answers.quality.shape
+    counts, hits, spent = [0] * exits, 0.0, 0
     for sample in range(total):
         for index in range(exits):
             spent += macs[index]
             if index == exits - 1 or answers.scores[index, sample] >= values[index]:
                 counts[index] += 1
-                hits += bool(answers.correct[index, sample])
+                hits += float(answers.quality[index, sample])
                 break
     return [count / total for count in counts], hits / total, spent / total
 
@@ -34,7 +34,7 @@ def walk(answers: Any, macs: Any, values: Any) -> tuple[Any, ...]:
 def outcome(answers: Any, macs: Any, values: Any) -> tuple[Any, ...]:
     left_at = answers.left_at(values)
     shares = np.bincount(left_at, minlength=len(macs)) / len(left_at)
-    return shares.tolist(), answers.hits(values).mean(), np.cumsum(macs)[left_at].mean()
+    return shares.tolist(), answers.quality_at(values).mean(), np.cumsum(macs)[left_at].mean()
 
 
 def drawn(seed: int, count: int, exits: Any, decimals: int = 6) -> Any:
@@ -43,7 +43,8 @@ def drawn(seed: int, count: int, exits: Any, decimals: int = 6) -> Any:
     scores = rng.random((exits, count)).round(decimals)
     skill = np.concatenate([scores, np.ones((1, count))])
     later = np.linspace(0.5, 0.95, exits + 1)[:, None]
-    return ExitPredictions(scores, rng.random((exits + 1, count)) < later * (0.3 + 0.7 * skill))
+    return ExitPredictions(scores, (rng.random((exits + 1, count))
+                                    < later * (0.3 + 0.7 * skill)).astype(np.float64))
 
 
 @st.composite
@@ -79,8 +80,8 @@ def test_predictions_match_a_sample_by_sample_loop(case: Any, seed: Any) -> None
     have = outcome(answers, macs, values)
     assert have[0] == pytest.approx(shares)
     assert have[1:] == pytest.approx((accuracy, mean_macs))
-    full = answers.correct[-1].mean()
-    assert answers.losses(values).mean() == pytest.approx(full - accuracy)
+    full = answers.quality[-1].mean()
+    assert answers.costs(values).mean() == pytest.approx(full - accuracy)
 
 
 @FEW
@@ -108,20 +109,20 @@ def test_the_path_is_bounded_by_the_optimum_and_reaches_it_without_a_limit(case:
 def test_free_savings_are_taken_first() -> None:
     """The second exit is always right, the first is wrong where it is least sure."""
     scores = np.array([[0.9, 0.8, 0.2, 0.1]] * 2)
-    answers = ExitPredictions(scores, np.array([[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]], dtype=bool))
+    answers = ExitPredictions(scores, np.array([[1.0, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]))
     chosen = find_cheapest_within(answers, find_threshold_path(answers, [1, 1, 8]), 0.0)
     assert answers.left_at(chosen).tolist() == [0, 0, 1, 1]
 
 
 def test_an_always_wrong_exit_is_never_taken() -> None:
-    answers = ExitPredictions(np.array([[0.9, 0.8]]), np.array([[False, False], [True, True]]))
+    answers = ExitPredictions(np.array([[0.9, 0.8]]), np.array([[0.0, 0.0], [1.0, 1.0]]))
     path = find_threshold_path(answers, [1, 99])
     assert find_cheapest_within(answers, path, 0.0).tolist() == [NEVER]
     assert answers.left_at(path[-1]).tolist() == [0, 0]
 
 
 def test_without_exits_there_is_nothing_to_choose() -> None:
-    answers = ExitPredictions(np.empty((0, 2)), np.array([[True, False]]))
+    answers = ExitPredictions(np.empty((0, 2)), np.array([[1.0, 0.0]]))
     path = find_threshold_path(answers, [7])
     assert path.shape == (1, 0)
     assert find_cheapest_within(answers, path, 0.0).tolist() == []
@@ -130,7 +131,7 @@ def test_without_exits_there_is_nothing_to_choose() -> None:
 
 def test_streak_thresholds_are_whole_numbers_from_two() -> None:
     scores = np.array([[1, 1, 1], [1, 2, 2], [1, 3, 1]], dtype=float)
-    answers = ExitPredictions(scores, np.ones((4, 3), dtype=bool))
+    answers = ExitPredictions(scores, np.ones((4, 3)))
     path = find_threshold_path(answers, [1, 1, 1, 1], streaks=True)
     assert path.tolist() == [[NEVER] * 3, [NEVER, 2, NEVER], [NEVER, 2, 3]]
 

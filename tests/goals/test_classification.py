@@ -200,9 +200,7 @@ def test_masks_that_do_not_fit_the_logits_are_refused(targets: Any, message: str
     assert found.dtype == torch.int64
 
 
-def test_only_a_class_of_the_whole_image_allows_augmentation_and_exits() -> None:
+def test_only_a_class_of_the_whole_image_allows_augmentation() -> None:
     labels, masks = torch.zeros(N).long(), torch.zeros(N, 4, 4).long()
     assert Classification().allows_augmentation(labels)
-    assert Classification().allows_exits
     assert not Segmentation().allows_augmentation(masks)
-    assert not Segmentation().allows_exits

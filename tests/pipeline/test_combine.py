@@ -52,7 +52,7 @@ def test_a_cascade_uses_the_large_model_if_the_small_one_is_not_confident(
     every = session.run_all_exits(images)
     expected = ew.load(finished.bundle).run_all_exits(images)
     for mine, theirs in zip(every[1:], expected, strict=True):
-        np.testing.assert_allclose(mine[0], theirs[0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(mine.outputs[0], theirs.outputs[0], rtol=1e-4, atol=1e-5)
     cheap = manifest.model.points[1].figures
     assert cheap["macs"] <= manifest.report.compressed["macs"]
     assert manifest.report.compressed["accuracy"] >= manifest.report.original["accuracy"] - 0.1

@@ -97,11 +97,11 @@ def test_predictions_from_every_exit_match_the_session(finished: Result,
     point = session.points[0]
     batch = next(quadrant_task.test.batches(1000))
     inputs, targets = batch.inputs[0].numpy(), batch.targets.numpy()
-    logits = [outputs[0] for outputs in session.run_all_exits(inputs)]
+    logits = [found.outputs[0] for found in session.run_all_exits(inputs)]
     told = predict_exits(logits, targets, point.rules, point.policy)
     prediction = session(inputs)
     assert np.array_equal(told.left_at(point.thresholds), prediction.exit)
-    assert np.array_equal(told.hits(point.thresholds), prediction.output.argmax(axis=1) == targets)
+    assert np.array_equal(told.quality_at(point.thresholds), prediction.output.argmax(axis=1) == targets)
 
 
 def test_the_curve_matches_sessions_with_its_thresholds(finished: Result,
@@ -276,11 +276,12 @@ def test_a_model_that_cannot_be_captured_names_the_line(quadrant_task: Task,
 def test_a_file_that_computes_something_else_is_never_bundled(
         trained_net: nn.Module, quadrant_task: Task, tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch) -> None:
-    def swapped(program: ew.Program) -> Any:  # the export of another model
+    def swapped(program: ew.Program, goal: Any) -> Any:  # the export of another model
         torch.manual_seed(1)
         state = {name: torch.rand_like(value) if value.is_floating_point() else value
                  for name, value in program.state_dict().items()}
-        return to_segments(program.with_state(state) if not program.is_quantized else program)
+        return to_segments(program.with_state(state) if not program.is_quantized else program,
+                           goal)
 
     monkeypatch.setattr(draft_module, "to_segments", swapped)
     recipe = Recipe(name="none")

@@ -110,7 +110,7 @@ def test_a_limit_on_a_value_is_in_its_unit_or_relative(regressions: list[Result]
 
 def test_a_cascade_needs_a_confidence(regressions: list[Result], tmp_path: Path) -> None:
     first, second = (result.bundle for result in regressions)
-    with pytest.raises(UsageError, match="the goal regression has no confidence by which the small"):
+    with pytest.raises(UsageError, match="the outputs of the goal regression are no logits of one class"):
         ew.cascade(first, second, make_task(ew.Regression(unit="m")), tmp_path / "both.edge",
                    quiet=True)
     with pytest.raises(UsageError, match="the bundles' goal is regression, the task's binary"):

@@ -132,10 +132,10 @@ def test_run_all_exits_ignores_thresholds_and_is_not_counted(staged_bundle: Bund
     session = Session(staged_bundle)
     samples = _samples(20)
     found = session.run_all_exits(samples)
-    assert [len(outputs) for outputs in found] == [1, 1, 1]
+    assert [(len(one.outputs), one.scores) for one in found] == [(1, None)] * 3
     for row, sample in enumerate(samples):
-        for outputs, expected in zip(found, _all_exits(sample, weights), strict=True):
-            np.testing.assert_allclose(outputs[0][row], expected, rtol=1e-4, atol=1e-5)
+        for one, expected in zip(found, _all_exits(sample, weights), strict=True):
+            np.testing.assert_allclose(one.outputs[0][row], expected, rtol=1e-4, atol=1e-5)
     assert session.stats().samples == 0
 
 
@@ -147,8 +147,8 @@ def test_a_bundle_without_exits_is_one_call(whole_bundle: Bundle,
     np.testing.assert_allclose(prediction.output, first @ weights["head0"], rtol=1e-5)
     np.testing.assert_array_equal(prediction.outputs[1], -second)
     assert prediction.exit.tolist() == [0] * 5
-    (outputs,) = session.run_all_exits(first, second)
-    np.testing.assert_array_equal(outputs[0], prediction.output)
+    (found,) = session.run_all_exits(first, second)
+    np.testing.assert_array_equal(found.outputs[0], prediction.output)
 
 
 def test_arrays_need_not_be_contiguous(staged_bundle: Bundle) -> None:
@@ -547,7 +547,7 @@ def test_drift_is_said_when_other_samples_come(staged_bundle: Bundle) -> None:
     seen = session(_samples(4000, seed=3))
     profile = ExitProfile(
         split="val", samples=4000, shares=tuple(np.bincount(seen.exit, minlength=3) / 4000),
-        deciles=tuple(np.quantile(confidence(session.run_all_exits(_samples(4000, 3))[0][0]),
+        deciles=tuple(np.quantile(confidence(session.run_all_exits(_samples(4000, 3))[0].outputs[0]),
                                   np.arange(1, 10) / 10)))
     default = staged_bundle.manifest.model.points[0].replace(calibrated=profile)
     session = Session(replace(staged_bundle, manifest=staged_bundle.manifest.with_model(points=(default,))))

@@ -13,6 +13,7 @@ from edgewright.core import (
     Manifest,
     OperatingPoint,
     format_count,
+    format_metric,
     format_percent,
     format_size,
     format_threshold,
@@ -131,13 +132,15 @@ def _show_bundle(console: Console, manifest: Manifest) -> None:
 
 def _points_table(points: tuple[OperatingPoint, ...]) -> Table:
     """The operating points: the threshold of each exit, and the share of samples leaving there."""
-    table = Table("point", "policy", "segments", "thresholds", "exit shares", "accuracy",
-                  "mean MACs", title="operating points", title_justify="left")
+    primary = points[0].figures.metric
+    table = Table("point", "policy", "segments", "thresholds", "exit shares",
+                  "accuracy" if primary is None else primary.name, "mean MACs",
+                  title="operating points", title_justify="left")
     for point in points:
-        accuracy, macs = point.figures.get("accuracy"), point.figures.get("macs")
+        metric, macs = point.figures.metric, point.figures.get("macs")
         table.add_row(point.name, point.policy, " ".join(map(str, point.path)),
                       " ".join(map(format_threshold, point.thresholds)),
                       ", ".join(map(format_percent, point.tested.shares)) if point.tested else "",
-                      "" if accuracy is None else format_percent(accuracy, 2),
+                      "" if metric is None else format_metric(metric.spec, metric.value),
                       "" if macs is None else format_count(round(macs)))
     return table

@@ -98,6 +98,9 @@ class Segment(Value):
         reads: What it takes if it is not the first: the previous segment's features, or the
             model's ``inputs`` again, as the larger model of a cascade does.
         wiring: How it is connected in a model that chooses its path; None in any other model.
+        score: Name of the file's output that says how sure its exit is of each sample, (N,) from 0
+            to 1: its second one, after the exit's output and before the features. None if the file
+            has no exit, or one whose logits the runtime scores.
     """
 
     file: str
@@ -108,6 +111,7 @@ class Segment(Value):
     ram_bytes: int
     reads: Literal["features", "inputs"] = "features"
     wiring: Wiring | None = None
+    score: str | None = None
     stored_bytes: int = 0
     low_bit: tuple[LowBitTensor, ...] = ()
 

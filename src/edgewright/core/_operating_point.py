@@ -28,9 +28,10 @@ class ExitRule(Value):
     """When a sample leaves after one segment: when its score reaches the threshold.
 
     Attributes:
-        threshold: Lowest score that leaves, see `edgewright.runtime.exit_scores`; None if the exit
-            is never taken.
-        temperature: Divides this exit's logits before their softmax.
+        threshold: Lowest score that leaves: see `edgewright.runtime.exit_scores`, or the segment's
+            own score; None if the exit is never taken.
+        temperature: Divides this exit's logits before their softmax; 1 for a segment with its own
+            score.
         gate: Weights of a learned gate, the constant first, then one per score.
 
     Example:
@@ -49,10 +50,11 @@ class ExitRule(Value):
 
 
 class Guarantee(Value):
-    """A bound on the accuracy lost by leaving early, on data like the calibration data.
+    """A bound on what leaving early costs, on data like the calibration data.
 
-    With probability ``1 - delta`` over the draw of the calibration samples, the accuracy is at
-    most ``epsilon`` below that of the point's full path.
+    With probability ``1 - delta`` over the draw of the calibration samples, the accuracy (the mean
+    share of a sample's decisions that are right) is at most ``epsilon`` below that of the point's
+    full path.
 
     Attributes:
         epsilon: Largest loss of accuracy, as a fraction.
@@ -77,11 +79,11 @@ class ExitProfile(Value):
         split: The split's name.
         samples: Number of samples.
         shares: Share of samples that left after each segment, the last included.
-        deciles: Of the top softmax probability after the first segment, the reference for drift
-            detection; empty without exits.
+        deciles: Of the confidence after the first segment (the top softmax probability, or the
+            segment's own score), the reference for drift detection; empty without exits.
         errors_before: Expected calibration error of each early exit without its temperature (Guo
             et al. 2017): how far its confidence is from its accuracy; empty if unknown.
-        errors_after: The same with its temperature.
+        errors_after: The same with its temperature; equal if the segment has its own score.
     """
 
     split: str
@@ -98,7 +100,8 @@ class CurvePoint(Value):
     Attributes:
         thresholds: One per early exit, in order; None for an exit that is never taken.
         macs: Mean multiply-accumulates per sample.
-        accuracy: Measured, as a fraction.
+        accuracy: Measured, as a fraction: mean share of a sample's decisions that are right, see
+            `RunReport.exit_measure`.
     """
 
     thresholds: tuple[float | None, ...]

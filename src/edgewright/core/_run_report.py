@@ -163,6 +163,7 @@ class RunReport(Value):
         curve: Cost and accuracy of the default point at other thresholds, from no early exits
             taken to all samples leaving at the first exit; empty without exits.
         routes: The branches that the samples of the test split took; empty without routes.
+        exit_measure: What leaving early may cost, in words: what ``curve`` and guarantees count.
         stages: What each stage did, in order.
         layers: The network layer by layer.
         uncounted: Operators whose MACs are not counted.
@@ -183,6 +184,7 @@ class RunReport(Value):
     parity: Parity | None = None
     curve: tuple[CurvePoint, ...] = ()
     routes: tuple[RouteProfile, ...] = ()
+    exit_measure: str = "accuracy"
     stages: tuple[StageRecord, ...] = ()
     layers: tuple[LayerRecord, ...] = ()
     uncounted: tuple[str, ...] = ()

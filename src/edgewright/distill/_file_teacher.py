@@ -93,7 +93,7 @@ def _make_runner(path: Path, content: bytes, threads: int) -> Callable[[Arrays],
     if path.suffix == ".onnx":
         return OnnxEngine(content, threads).run
     session = load(path, threads=threads)
-    return lambda inputs: session.run_all_exits(*inputs)[-1]
+    return lambda inputs: session.run_all_exits(*inputs)[-1].outputs
 
 
 def _to_numpy(tensor: Tensor) -> NDArray[Any]:

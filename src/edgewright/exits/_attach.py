@@ -8,17 +8,27 @@ from typing import Any, final
 
 import torch
 from torch import nn
-from torch.fx import GraphModule, Node
+from torch.fx import Node
 
 from edgewright.capture import CapturedModule
 from edgewright.errors import ModelError, UsageError
 from edgewright.exits._balance import SummedExitLoss, balance_gradients
 from edgewright.exits._config import EarlyExits, HeadTraining
+from edgewright.exits._goal import check_goal
 from edgewright.exits._names import name_heads_module
 from edgewright.exits._placement import plan_exits
 from edgewright.exits._places import ExitPlace
+from edgewright.goals import Goal, named_outputs
 from edgewright.graph import ops, refresh_shapes, set_argument
-from edgewright.program import Program, check_fixed_sizes, check_no_routes, outputs_of, set_outputs
+from edgewright.program import (
+    Program,
+    check_fixed_sizes,
+    check_no_routes,
+    insert_program,
+    keep_outputs,
+    outputs_of,
+    set_outputs,
+)
 from edgewright.task import Task
 from edgewright.training import (
     ConstrainedObjective,
@@ -38,15 +48,18 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
 
     `plan_exits` chooses the places. The tensors of the N-th head are called ``exits.N.*``, those of
     its last layer ``exits.N.weight`` and ``exits.N.bias``; if the model has a submodule ``exits``,
-    ``exits_1`` or the next free number is used. The new program returns one tensor of logits per
-    exit, the final one last.
+    ``exits_1`` or the next free number is used. The new program returns one tensor per exit, the
+    final one last, all of the same shape.
+
+    The goal says how sure an exit is of a sample, and what leaving costs
+    (`edgewright.goals.Goal.exit_confidence`); a goal whose outputs do not tell is refused.
 
     Any objective can be used, also one that distills the last exit into the others
     (``self_weight`` of `edgewright.distill.Distillation`).
 
     Args:
-        program: With one output of logits (N, classes). A quantized program gets floating-point
-            heads, and only these are trained.
+        program: With one output that the goal predicts by, the batch first; the others are dropped.
+            A quantized program gets floating-point heads, and only these are trained.
         task: The data.
         config: How many exits, which heads, and how they are trained.
         objective: What the training minimizes; None for the label loss.
@@ -56,10 +69,11 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
 
     Raises:
         UsageError: The program is quantized but not only the heads are trained, it has exits
-            already, or a name in the config is not a place for an exit.
-        ModelError: The program does not have one output of logits (N, classes), it has fewer cuts
-            than requested exits, a named tensor cannot feed a head, or, with ``auto``, no exit is
-            expected to save anything.
+            already, the goal or the policy cannot have exits, or a name in the config is not a
+            place for one.
+        ModelError: The program does not have one output, it has fewer cuts than requested exits, a
+            named tensor cannot feed a head, or, with ``auto``, no exit is expected to save
+            anything.
 
     Example:
         >>> import torch
@@ -74,10 +88,8 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     """
     config = config or EarlyExits()
     _check(program, config)
-    if not task.goal.allows_exits:
-        raise UsageError(f"the goal {task.goal.name} has no confidence by which a sample could "
-                         "leave at an early exit; exits need one class per sample "
-                         "(goal='classification')")
+    check_goal(task.goal, config.calibration.policy)
+    program = _keep_prediction(program, task.goal)
     places = plan_exits(program, config).places
     check_program(program, task)
     if not places:
@@ -87,8 +99,7 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     if config.training is None:
         return attached
     training = config.training.settings
-    objective = ConstrainedObjective(
-        objective or GoalLoss(task.goal, training.label_smoothing),
+    objective = ConstrainedObjective(objective or GoalLoss(task.goal, training.label_smoothing),
                                      (RejectInitialHeads(),))
     if isinstance(config.training, HeadTraining):
         module = attached.module()
@@ -159,6 +170,15 @@ def _check(program: Program, config: EarlyExits) -> None:
                          "at once to the program without exits")
 
 
+def _keep_prediction(program: Program, goal: Goal) -> Program:
+    """The program without the outputs that the goal does not use; state is kept."""
+    outputs = program.run(*program.example_inputs)
+    prediction, *others = goal.predictions(outputs)
+    if others or program.states or len(named_outputs(outputs)) == 1:
+        return program
+    return keep_outputs(program, (prediction.name,))
+
+
 def _attach(program: Program, places: Sequence[ExitPlace], seed: int) -> Program:
     attached = program.copy()
     module = attached.graph_module
@@ -166,7 +186,7 @@ def _attach(program: Program, places: Sequence[ExitPlace], seed: int) -> Program
     cuts = {node.name: node for node in module.graph.nodes}
     owner = name_heads_module(module)
     module.add_submodule(owner, nn.Module())
-    logits = []
+    returned = []
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for index, place in enumerate(places):
@@ -174,35 +194,8 @@ def _attach(program: Program, places: Sequence[ExitPlace], seed: int) -> Program
             head = place.head.make()
             example = torch.zeros(2, *place.head.features.shape, dtype=cut.meta["val"].dtype)
             captured = Program.capture(head.to(example.dtype), example)
-            logits.append(_insert_head(module, cut, captured, f"{owner}.{index}"))
-    set_outputs(module, (*logits, final))
+            returned.append(insert_program(module, cut, captured, f"{owner}.{index}"))
+    set_outputs(module, (*returned, final))
     module.recompile()
     refresh_shapes(module)
     return Program(module, attached.example_inputs, exits=len(places))
-
-
-def _insert_head(module: GraphModule, cut: Node, head: Program, name: str) -> Node:
-    """Insert a head's graph and tensors right after the cut; return the node of its logits."""
-    module.add_submodule(name, _copy_tensors(head.graph_module))
-    twins = {node: cut for node in head.graph.nodes if node.op == "placeholder"}
-    last = cut
-    for node in head.graph.nodes:
-        if node.op not in {"get_attr", "call_function"}:
-            continue
-        with module.graph.inserting_after(last):
-            last = twins[node] = (module.graph.get_attr(f"{name}.{node.target}")
-                                  if node.op == "get_attr"
-                                  else module.graph.node_copy(node, twins.__getitem__))
-    return twins[outputs_of(head)[0]]
-
-
-def _copy_tensors(module: nn.Module) -> nn.Module:
-    """A module without code that has the same parameters and buffers under the same names."""
-    plain = nn.Module()
-    for name, parameter in module.named_parameters(recurse=False):
-        plain.register_parameter(name, nn.Parameter(parameter.detach()))
-    for name, buffer in module.named_buffers(recurse=False):
-        plain.register_buffer(name, buffer)
-    for name, child in module.named_children():
-        plain.add_module(name, _copy_tensors(child))
-    return plain

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.core import (
-    ExitPolicy,
     ExitProfile,
     ExitRule,
     Guarantee,
@@ -20,29 +20,36 @@ from edgewright.core import (
 )
 from edgewright.errors import DataError, UsageError
 from edgewright.exits._config import ExitCalibration
-from edgewright.exits._gate import fit_gate
+from edgewright.exits._fitted_exits import FIT_SHARE, FittedExits, fit_logits, take_scores
+from edgewright.exits._goal import check_policy
 from edgewright.exits._predictions import (
     ClassIndices,
     ExitPredictions,
     Floats,
     Logits,
-    predict_exits,
 )
 from edgewright.exits._risk import Certificate, certify
-from edgewright.exits._temperature import expected_calibration_error, fit_temperature
 from edgewright.exits._thresholds import (
     find_cheapest_within,
     find_threshold_path,
     to_rule_thresholds,
 )
-from edgewright.runtime import confidence, gate_inputs
 
-_MIN_SAMPLES: Final = 50
-_FIT_SHARE: Final = 0.25
+MIN_CALIBRATION_SAMPLES: Final = 50
+_ROUNDING: Final = 1e-5  # of a mean in float32
 _STEPS: Final = 24
 _LOSSES_TOO_LARGE: Final = "even the most confident samples lose too much accuracy"
 
-Rows = NDArray[np.int64]
+
+Rules = tuple[ExitRule, ...]
+
+
+class AcceptRules(Protocol):
+    """Says which rules are allowed besides; see `calibrate_exits`."""
+
+    def __call__(self, candidates: Sequence[Rules], *, drop: float) -> Sequence[bool]:
+        """Whether each candidate is allowed if the point may lose that much."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,9 @@ class CalibratedPoint:
 
     Attributes:
         point: The point with its rules, profile and guarantee; without figures.
-        accuracy: Accuracy with early exits, on all samples of the split.
-        full_accuracy: Accuracy of the last exit.
+        accuracy: Mean quality with early exits, on all samples of the split; of a classifier the
+            accuracy.
+        full_accuracy: Mean quality of the last exit.
         mean_macs: Mean multiply-accumulates per sample.
         samples_needed: If a guarantee was requested but no early exit could be certified, about how
             many samples would suffice; None otherwise, and if the observed losses are too large.
@@ -71,8 +79,8 @@ class CalibratedPoint:
 
 
 def calibrate_exits(logits: Logits, targets: ClassIndices, segment_macs: Sequence[int],
-                    config: ExitCalibration, *, split: str = "val",
-                    seed: int = 0) -> tuple[CalibratedPoint, ...]:
+                    config: ExitCalibration, *, split: str = "val", seed: int = 0,
+                    accept: AcceptRules | None = None) -> tuple[CalibratedPoint, ...]:
     """Choose exit thresholds from the outputs of every exit of the exported file on a split.
 
     First the temperature (and the gate) of each early exit is fitted, then thresholds are lowered
@@ -89,6 +97,9 @@ def calibrate_exits(logits: Logits, targets: ClassIndices, segment_macs: Sequenc
         config: Policy, confidence level, drops.
         split: Name of the split, for the record.
         seed: Seed of the division of the samples if a guarantee is requested.
+        accept: Which rules are allowed besides, of candidates along the path from the loosest to no
+            early exits, at an allowed drop; the loosest allowed ones are chosen. The last ones, by
+            which no exit is taken, always are.
 
     Returns:
         The default point, then ``config.points`` in their order.
@@ -110,119 +121,145 @@ def calibrate_exits(logits: Logits, targets: ClassIndices, segment_macs: Sequenc
     if config.policy == "patience" and len(logits) == 2:
         raise UsageError("patience waits for two exits in a row that agree, and this file has one "
                          "early exit; take more exits or another policy")
-    shared = _fit_shared(logits, targets, segment_macs, config, seed)
-    return tuple(_calibrate_point(shared, name, drop, config, split) for name, drop
-                 in config.drops.items())
+    search = _search(fit_logits(logits, targets, config, seed), segment_macs, config, split, seed)
+    return _calibrate(search, config, accept)
+
+
+def calibrate_scores(predictions: ExitPredictions, segment_macs: Sequence[int],
+                     config: ExitCalibration, *, split: str = "val", seed: int = 0,
+                     accept: AcceptRules | None = None) -> tuple[CalibratedPoint, ...]:
+    """Choose exit thresholds for scores that are computed inside the file; see `calibrate_exits`.
+
+    Args:
+        predictions: Scores of the file, and quality of its exits, on the split.
+        segment_macs: Multiply-accumulates of each segment.
+        config: Confidence level and drops; the policy must be ``confidence``.
+        split: Name of the split, for the record.
+        seed: Seed of the division of the samples if a guarantee is requested.
+        accept: As for `calibrate_exits`.
+
+    Raises:
+        UsageError: The numbers of exits and segments differ, or another policy.
+        DataError: Fewer than 50 samples; a score or a quality that is not from 0 to 1.
+
+    Example:
+        >>> predictions = ExitPredictions(np.full((1, 100), 0.9), np.full((2, 100), 0.75))
+        >>> found, = calibrate_scores(predictions, [10, 90], ExitCalibration())
+        >>> found.point.thresholds, found.accuracy, found.mean_macs
+        ((0.9,), 0.75, 10.0)
+    """
+    _check_counts(len(predictions.quality), predictions.quality.shape[1], segment_macs, split)
+    check_policy(config.policy, scores_on_device=False)
+    _check_shares("score", predictions.scores)
+    _check_shares("quality", predictions.quality)
+    search = _search(take_scores(predictions, config, seed), segment_macs, config, split, seed)
+    return _calibrate(search, config, accept)
 
 
 @dataclass(frozen=True)
-class _SharedFit:
-    """What all operating points share; the rules' thresholds are chosen per point."""
+class _Search:
+    """What all operating points share; the rules' thresholds are chosen per point.
 
-    rules: tuple[ExitRule, ...]
-    predictions: ExitPredictions
+    Attributes:
+        shown: Steps of the path that are evenly spread in cost.
+    """
+
+    fitted: FittedExits
     path: Floats
-    test_rows: Rows
     reached_macs: Floats
-    errors: tuple[tuple[float, ...], tuple[float, ...]]
-    deciles: tuple[float, ...]
-    steps: tuple[tuple[float | None, ...], ...]
+    shown: tuple[int, ...]
+    split: str
+    seed: int
 
 
-def _fit_shared(logits: Logits, targets: ClassIndices, segment_macs: Sequence[int],
-                config: ExitCalibration, seed: int) -> _SharedFit:
-    rows, test_rows = _split_rows(len(targets), config, seed)
-    rules = _fit_rules([values[rows] for values in logits], targets[rows], config.policy)
-    predictions = predict_exits(logits, targets, rules, config.policy)
-    path = find_threshold_path(predictions.of(rows), segment_macs,
+def _search(fitted: FittedExits, segment_macs: Sequence[int], config: ExitCalibration,
+            split: str, seed: int) -> _Search:
+    path = find_threshold_path(fitted.predictions.of(fitted.rows[0]), segment_macs,
                                streaks=config.policy == "patience")
-
-    def errors(temperatures: Sequence[float]) -> tuple[float, ...]:
-        return tuple(expected_calibration_error(values[test_rows], targets[test_rows], temperature)
-                     for values, temperature in zip(logits[:-1], temperatures, strict=True))
-
     reached_macs = np.cumsum(segment_macs, dtype=np.float64)
-    return _SharedFit(rules, predictions, path, test_rows, reached_macs,
-                      (errors([1.0] * len(rules)), errors([rule.temperature for rule in rules])),
-                      _confidence_deciles(logits, rules),
-                      _select_curve_steps(predictions, path, reached_macs))
+    return _Search(fitted, path, reached_macs,
+                   _select_curve_steps(fitted.predictions, path, reached_macs), split, seed)
 
 
-def _split_rows(count: int, config: ExitCalibration, seed: int) -> tuple[Rows, Rows]:
-    """The rows to fit on and the rows to test on; all rows for both without a guarantee."""
-    if config.confidence_level is None:
-        return np.arange(count), np.arange(count)
-    drawn = np.random.default_rng(seed).permutation(count)
-    fitted = round(_FIT_SHARE * count)
-    return drawn[:fitted], drawn[fitted:]
+def _calibrate(search: _Search, config: ExitCalibration,
+               accept: AcceptRules | None) -> tuple[CalibratedPoint, ...]:
+    found = []
+    for name, drop in config.drops.items():
+        chosen = _choose_thresholds(search, search.path, drop, config)
+        while accept is not None:
+            path = _find_allowed(search, chosen[0], partial(accept, drop=drop))
+            before, chosen = chosen, _choose_thresholds(search, path, drop, config)
+            if (chosen[0] == before[0]).all():
+                break
+        found.append(_describe_point(search, name, drop, config, chosen))
+    return tuple(found)
 
 
-def _fit_rules(logits: Logits, targets: ClassIndices, policy: ExitPolicy) -> tuple[ExitRule, ...]:
-    """Fit the temperature and gate of every early exit."""
-    last_right = logits[-1].argmax(axis=1) == targets
-    rules = []
-    for values in logits[:-1]:
-        temperature = fit_temperature(values, targets)
-        gate: tuple[float, ...] = ()
-        if policy == "gate":
-            right = values.argmax(axis=1) == targets
-            gate = fit_gate(gate_inputs(values, temperature), right | ~last_right)
-        rules.append(ExitRule(threshold=None, temperature=temperature, gate=gate))
-    return tuple(rules)
+def _find_allowed(search: _Search, thresholds: Floats,
+                  accept: Callable[[Sequence[Rules]], Sequence[bool]]) -> Floats:
+    """The path up to the loosest thresholds that are allowed, from the chosen ones on."""
+    chosen = int(np.flatnonzero((search.path == thresholds).all(axis=1))[0])
+    stricter = [step for step in search.shown if step < chosen]
+    candidates = [chosen, *reversed(stricter)]
+    allowed = accept([_set_thresholds(search.fitted.rules, search.path[step])
+                      for step in candidates])
+    loosest = next((step for step, fits in zip(candidates, allowed, strict=True) if fits), 0)
+    path: Floats = search.path[:loosest + 1]
+    return path
 
 
-def _confidence_deciles(logits: Logits, rules: Sequence[ExitRule]) -> tuple[float, ...]:
-    if not rules:
-        return ()
-    sure = confidence(logits[0], rules[0].temperature)
-    return tuple(np.quantile(sure, np.arange(1, 10) / 10).tolist())
+def _set_thresholds(rules: Rules, thresholds: Floats) -> Rules:
+    return tuple(rule.replace(threshold=threshold) for rule, threshold
+                 in zip(rules, to_rule_thresholds(thresholds), strict=True))
 
 
 def _select_curve_steps(predictions: ExitPredictions, path: Floats,
-                        reached_macs: Floats) -> tuple[tuple[float | None, ...], ...]:
+                        reached_macs: Floats) -> tuple[int, ...]:
     """Select steps of a path that are evenly spread in mean cost."""
     costs = np.array([reached_macs[predictions.left_at(thresholds)].mean() for thresholds in path])
     wanted = np.linspace(costs[0], costs[-1], _STEPS)
     chosen = np.unique(np.abs(costs[:, None] - wanted).argmin(axis=0))
-    return tuple(map(to_rule_thresholds, path[chosen]))
+    return tuple(chosen.tolist())
 
 
-def _calibrate_point(shared: _SharedFit, name: str, drop: float, config: ExitCalibration,
-                     split: str) -> CalibratedPoint:
-    predictions = shared.predictions
-    thresholds, certificate = _choose_thresholds(shared, drop, config)
+def _describe_point(search: _Search, name: str, drop: float, config: ExitCalibration,
+                    chosen: tuple[Floats, Certificate | None]) -> CalibratedPoint:
+    fitted, predictions = search.fitted, search.fitted.predictions
+    thresholds, certificate = chosen
     left_at = predictions.left_at(thresholds)
-    shares = np.bincount(left_at, minlength=len(predictions.correct)) / len(left_at)
+    shares = np.bincount(left_at, minlength=len(predictions.quality)) / len(left_at)
     point = OperatingPoint(
-        name=name, path=tuple(range(len(predictions.correct))), policy=config.policy,
-        rules=tuple(rule.replace(threshold=threshold) for rule, threshold
-                    in zip(shared.rules, to_rule_thresholds(thresholds), strict=True)),
-        calibrated=ExitProfile(split=split, samples=len(left_at), shares=tuple(shares.tolist()),
-                               deciles=shared.deciles, errors_before=shared.errors[0],
-                               errors_after=shared.errors[1]),
+        name=name, path=tuple(range(len(predictions.quality))), policy=config.policy,
+        rules=_set_thresholds(fitted.rules, thresholds),
+        calibrated=ExitProfile(split=search.split, samples=len(left_at),
+                               shares=tuple(shares.tolist()), deciles=fitted.deciles,
+                               errors_before=fitted.errors[0], errors_after=fitted.errors[1]),
         guarantee=None if certificate is None else Guarantee(
-            epsilon=drop, delta=_delta(config), samples=certificate.samples, split=split,
+            epsilon=drop, delta=_delta(config), samples=certificate.samples, split=search.split,
             p_value=certificate.p_value))
-    accuracy, full_accuracy = (float(hits.mean()) for hits
-                               in (predictions.hits(thresholds), predictions.correct[-1]))
-    mean_macs = float(shared.reached_macs[left_at].mean())
-    words = (f"{name}: {_describe_exit_shares(point)}; accuracy {100 * accuracy:.2f} %, without "
-             f"early exits {100 * full_accuracy:.2f} %, {format_count(mean_macs)} MACs on average"
+    accuracy, full_accuracy = (float(quality.mean()) for quality in (
+        predictions.quality_at(thresholds), predictions.quality[-1]))
+    mean_macs = float(search.reached_macs[left_at].mean())
+    words = (f"{name}: {_describe_exit_shares(point)}; {predictions.measure.replace('_', ' ')} "
+             f"{100 * accuracy:.2f} %, without early exits {100 * full_accuracy:.2f} %, "
+             f"{format_count(mean_macs)} MACs on average"
              f"{_describe_guarantee(point, certificate)}")
     return CalibratedPoint(point, accuracy, full_accuracy, mean_macs,
-                           certificate.samples_needed if certificate else None, shared.steps, words)
+                           certificate.samples_needed if certificate else None,
+                           tuple(map(to_rule_thresholds, search.path[list(search.shown)])), words)
 
 
-def _choose_thresholds(shared: _SharedFit, drop: float,
+def _choose_thresholds(search: _Search, path: Floats, drop: float,
                        config: ExitCalibration) -> tuple[Floats, Certificate | None]:
+    predictions = search.fitted.predictions
     if config.confidence_level is None:
-        return find_cheapest_within(shared.predictions, shared.path, drop), None
-    tested = shared.predictions.of(shared.test_rows)
-    certificate = certify(tested, shared.path, drop, _delta(config))
+        return find_cheapest_within(predictions, path, drop), None
+    tested = predictions.of(search.fitted.rows[1])
+    certificate = certify(tested, path, drop, _delta(config), search.seed)
     needed = certificate.samples_needed
     if needed is not None:  # for the whole split, a part of which is used for fitting
-        certificate = replace(certificate, samples_needed=math.ceil(needed / (1 - _FIT_SHARE)))
-    return shared.path[certificate.step], certificate
+        certificate = replace(certificate, samples_needed=math.ceil(needed / (1 - FIT_SHARE)))
+    return path[certificate.step], certificate
 
 
 def _delta(config: ExitCalibration) -> float:
@@ -251,13 +288,24 @@ def _describe_guarantee(point: OperatingPoint, certificate: Certificate | None) 
     return f"; {known.samples} samples cannot show that {bound}: {_LOSSES_TOO_LARGE}"
 
 
+def _check_counts(exits: int, samples: int, segment_macs: Sequence[int], split: str) -> None:
+    if exits != len(segment_macs):
+        raise UsageError(f"{exits} exits and {len(segment_macs)} segments do not match; "
+                         "pass the outputs of every segment of the file, including the last")
+    if samples < MIN_CALIBRATION_SAMPLES:
+        raise DataError(f"the {split} split has {samples} samples, early exits need "
+                        f"{MIN_CALIBRATION_SAMPLES} or more to be calibrated on; make it larger")
+
+
+def _check_shares(name: str, values: Floats) -> None:
+    within = (values >= -_ROUNDING) & (values <= 1 + _ROUNDING)
+    if not within.all():
+        raise DataError(f"an exit has a {name} of {values[~within][0]:g}, expected 0 to 1; the "
+                        "model, its quantization or the goal is broken")
+
+
 def _check(logits: Logits, targets: ClassIndices, segment_macs: Sequence[int], split: str) -> None:
-    if len(logits) != len(segment_macs):
-        raise UsageError(f"{len(logits)} exits and {len(segment_macs)} segments do not match; "
-                         "pass the logits of every segment of the file, including the last")
-    if len(targets) < _MIN_SAMPLES:
-        raise DataError(f"the {split} split has {len(targets)} samples, early exits need "
-                        f"{_MIN_SAMPLES} or more to be calibrated on; make it larger")
+    _check_counts(len(logits), len(targets), segment_macs, split)
     for index, values in enumerate(logits, 1):
         _check_exit(index, values, targets)
 

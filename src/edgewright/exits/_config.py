@@ -87,12 +87,16 @@ class ExitCalibration(Settings):
 
     Attributes:
         policy: The confidence measure; see `edgewright.runtime.exit_scores`. ``confidence`` is
-            cheap and a good default; ``patience`` needs no temperature.
+            cheap and a good default; ``patience`` needs no temperature. Goals other than a
+            classification have ``confidence`` only, see `edgewright.goals.Goal.exit_confidence`.
         confidence_level: Probability, above 0.5 and below 1, that the drop also holds on new data
             from the distribution of the validation split; None tunes on the split without a
             guarantee. 0.95 needs a few thousand samples for a drop of 1 %.
         max_drop: Accuracy that the exits may cost on the validation split, as a fraction; with a
-            ``confidence_level``, on new data.
+            ``confidence_level``, on new data. For goals other than a classification, the mean share
+            of a sample's decisions (pixels, labels), see `edgewright.goals.Goal.exit_quality`. If
+            the primary metric is another fraction, such as the mean IoU, it may drop by no more
+            than that on the validation split either, without a guarantee.
         points: Additional operating points by name, each with its allowed drop. A guarantee holds
             for each separately.
 
@@ -147,9 +151,9 @@ class EarlyExits(Settings):
             `find_exit_places`. Places that are not named minimize the expected
             multiply-accumulates, see `plan_exits`.
         cost_model: Expected savings and costs of exits.
-        head: The module that computes an exit's logits: ``auto``, ``pooled``, ``convolutional``,
-            ``token``, ``temporal`` (`AutoHead` and so on), or a `HeadDesign` of your own. ``auto``
-            selects a suitable head for each tensor.
+        head: The module that computes an exit's output: ``auto``, ``pooled``, ``convolutional``,
+            ``token``, ``temporal``, ``dense`` (`AutoHead` and so on), or a `HeadDesign` of your
+            own. ``auto`` selects a suitable head for each tensor.
         training: ``joint`` (`JointTraining`), ``heads`` (`HeadTraining`), or None to leave the
             heads untrained (if a later stage trains them). A `Training` stands for a
             `JointTraining` with these settings.

@@ -12,12 +12,18 @@ from pydantic import Field
 from torch import nn
 
 from edgewright.core import Choice, Settings
-from edgewright.exits._features import Features, NetworkSize
+from edgewright.exits._dense_head import DenseHead
+from edgewright.exits._features import (
+    Features,
+    NetworkSize,
+    OutputSizes,
+    explain_input,
+    format_sizes,
+    is_light,
+)
 from edgewright.exits._heads import LayerHead
 from edgewright.program import Program
 
-_MAX_MACS_SHARE: Final = 0.02  # share of the network's cost that ``auto`` allows for a head
-_MAX_PARAMETERS_SHARE: Final = 0.05
 _MIN_SIDE: Final = 4  # per side
 _MAX_SPATIAL_DIMS: Final = 3
 _DEFAULT_GRID: Final = 2
@@ -48,7 +54,7 @@ class Head(Protocol):
         ...
 
     def make(self) -> nn.Module:
-        """A module with fresh weights, from (N, *shape) to logits (N, classes).
+        """A module with fresh weights, from (N, *shape) to (N, *output).
 
         Its last layer's tensors should be called ``weight`` and ``bias``; see `add_exits`.
         """
@@ -65,14 +71,14 @@ class HeadDesign(Protocol):
     Example:
         >>> class Wide:
         ...     name = "wide"
-        ...     def incompatibility(self, features):
+        ...     def incompatibility(self, features, output):
         ...         return "" if len(features.shape) == 1 else "a wide head reads (N, width)"
-        ...     def design(self, features, classes, network):
+        ...     def design(self, features, output, network):
         ...         return measure_head(self.name, features, lambda: nn.Sequential(
-        ...             nn.Linear(features.channels, 64), nn.ReLU(), nn.Linear(64, classes)))
+        ...             nn.Linear(features.channels, 64), nn.ReLU(), nn.Linear(64, *output)))
         >>> isinstance(Wide(), HeadDesign)
         True
-        >>> Wide().design(Features((8,), channels_last=False), 3, NetworkSize(0, 0)).macs
+        >>> Wide().design(Features((8,), channels_last=False), (3,), NetworkSize(0, 0)).macs
         704
     """
 
@@ -81,16 +87,22 @@ class HeadDesign(Protocol):
         """Identifies the design and its settings."""
         ...
 
-    def incompatibility(self, features: Features) -> str:
-        """The reason why a tensor cannot feed such a head; empty if it can."""
+    def incompatibility(self, features: Features, output: OutputSizes) -> str:
+        """The reason why a tensor cannot feed such a head; empty if it can.
+
+        Args:
+            features: The tensor.
+            output: Sizes of one sample's output, without the batch: (classes,) for a classifier,
+                (classes, height, width) per pixel, or () for a single number.
+        """
         ...
 
-    def design(self, features: Features, classes: int, network: NetworkSize) -> Head:
+    def design(self, features: Features, output: OutputSizes, network: NetworkSize) -> Head:
         """Design the head for a compatible tensor.
 
         Args:
             features: The tensor.
-            classes: Number of classes.
+            output: Sizes of one sample's output.
             network: The cost of the whole network.
         """
         ...
@@ -117,7 +129,7 @@ def measure_head(kind: str, features: Features, build: Callable[[], nn.Module]) 
     Args:
         kind: Name of its design.
         features: The tensor it reads.
-        build: Builds the module with fresh weights, from (N, *shape) to logits (N, classes).
+        build: Builds the module with fresh weights, from (N, *shape) to (N, *output).
 
     Raises:
         ModelError: The module cannot be captured.
@@ -141,7 +153,7 @@ class PooledHead(Settings):
 
     Example:
         >>> features = Features((16, 8, 8), channels_last=False)
-        >>> PooledHead().design(features, 10, NetworkSize(0, 0)).macs
+        >>> PooledHead().design(features, (10,), NetworkSize(0, 0)).macs
         640
     """
 
@@ -152,15 +164,16 @@ class PooledHead(Settings):
         """``pooled``."""
         return "pooled"
 
-    def incompatibility(self, features: Features) -> str:
+    def incompatibility(self, features: Features, output: OutputSizes) -> str:
         """Supports up to three spatial dimensions."""
         fits = len(features.places) <= _MAX_SPATIAL_DIMS
-        return "" if fits else _explain(self.name, "(N, width), or channels and places", features)
+        return _explain_output(self.name, output) or ("" if fits else explain_input(
+            self.name, "(N, width), or channels and places", features))
 
-    def design(self, features: Features, classes: int, network: NetworkSize) -> Head:
+    def design(self, features: Features, output: OutputSizes, network: NetworkSize) -> Head:
         """The head for a tensor."""
         del network
-        return LayerHead("pooled", features, classes, self.grid)
+        return LayerHead("pooled", features, output, self.grid)
 
 
 @final
@@ -175,7 +188,7 @@ class ConvolutionalHead(Settings):
 
     Example:
         >>> features = Features((16, 8, 8), channels_last=False)
-        >>> ConvolutionalHead().design(features, 10, NetworkSize(10**6, 10**5)).halvings
+        >>> ConvolutionalHead().design(features, (10,), NetworkSize(10**6, 10**5)).halvings
         1
     """
 
@@ -186,25 +199,26 @@ class ConvolutionalHead(Settings):
         """``convolutional``."""
         return "convolutional"
 
-    def incompatibility(self, features: Features) -> str:
+    def incompatibility(self, features: Features, output: OutputSizes) -> str:
         """Supports one or two spatial dimensions, channels first."""
         fits = not features.channels_last and len(features.places) in (1, 2)
-        return "" if fits else _explain(
-            self.name, "(N, channels, time) or (N, channels, height, width)", features)
+        return _explain_output(self.name, output) or ("" if fits else explain_input(
+            self.name, "(N, channels, time) or (N, channels, height, width)", features))
 
-    def design(self, features: Features, classes: int, network: NetworkSize) -> LayerHead:
+    def design(self, features: Features, output: OutputSizes, network: NetworkSize) -> LayerHead:
         """The deepest head that is cheap relative to the network, else one convolution."""
-        return self.light(features, classes, network) or self._deep(features, classes, 1)
+        return self.light(features, output, network) or self._deep(features, output, 1)
 
-    def light(self, features: Features, classes: int, network: NetworkSize) -> LayerHead | None:
+    def light(self, features: Features, output: OutputSizes,
+              network: NetworkSize) -> LayerHead | None:
         """The deepest head that is cheap relative to the network; None if there is none."""
-        heads = (self._deep(features, classes, halvings)
+        heads = (self._deep(features, output, halvings)
                  for halvings in range(_count_halvings(min(features.places)), 0, -1))
-        return next((head for head in heads if head.macs <= _MAX_MACS_SHARE * network.macs
-                     and head.parameters <= _MAX_PARAMETERS_SHARE * network.parameters), None)
+        return next((head for head in heads if is_light(head.macs, head.parameters, network)),
+                    None)
 
-    def _deep(self, features: Features, classes: int, halvings: int) -> LayerHead:
-        return LayerHead("convolutional", features, classes, self.grid, halvings)
+    def _deep(self, features: Features, output: OutputSizes, halvings: int) -> LayerHead:
+        return LayerHead("convolutional", features, output, self.grid, halvings)
 
 
 @final
@@ -212,7 +226,7 @@ class TokenHead(Settings):
     """The mean over the tokens, a layer norm and a linear layer, for transformers.
 
     Example:
-        >>> TokenHead().incompatibility(Features((5, 8), channels_last=True))
+        >>> TokenHead().incompatibility(Features((5, 8), channels_last=True), (3,))
         ''
     """
 
@@ -221,15 +235,16 @@ class TokenHead(Settings):
         """``token``."""
         return "token"
 
-    def incompatibility(self, features: Features) -> str:
+    def incompatibility(self, features: Features, output: OutputSizes) -> str:
         """Supports tokens, channels last."""
         fits = features.channels_last and len(features.places) > 0
-        return "" if fits else _explain(self.name, "(N, tokens..., channels)", features)
+        return _explain_output(self.name, output) or ("" if fits else explain_input(
+            self.name, "(N, tokens..., channels)", features))
 
-    def design(self, features: Features, classes: int, network: NetworkSize) -> Head:
+    def design(self, features: Features, output: OutputSizes, network: NetworkSize) -> Head:
         """The head for a tensor."""
         del network
-        return LayerHead("token", features, classes)
+        return LayerHead("token", features, output)
 
 
 @final
@@ -237,7 +252,7 @@ class TemporalHead(Settings):
     """Means and standard deviations over time, and a linear layer, for audio and sensors.
 
     Example:
-        >>> TemporalHead().incompatibility(Features((16, 8, 8), channels_last=False))
+        >>> TemporalHead().incompatibility(Features((16, 8, 8), channels_last=False), (3,))
         'a temporal head reads (N, channels, time), its shape is (N, 16, 8, 8)'
     """
 
@@ -246,29 +261,31 @@ class TemporalHead(Settings):
         """``temporal``."""
         return "temporal"
 
-    def incompatibility(self, features: Features) -> str:
+    def incompatibility(self, features: Features, output: OutputSizes) -> str:
         """Supports one time dimension, channels first."""
         fits = not features.channels_last and len(features.places) == 1
-        return "" if fits else _explain(self.name, "(N, channels, time)", features)
+        return _explain_output(self.name, output) or ("" if fits else explain_input(
+            self.name, "(N, channels, time)", features))
 
-    def design(self, features: Features, classes: int, network: NetworkSize) -> Head:
+    def design(self, features: Features, output: OutputSizes, network: NetworkSize) -> Head:
         """The head for a tensor."""
         del network
-        return LayerHead("temporal", features, classes)
+        return LayerHead("temporal", features, output)
 
 
 @final
 class AutoHead(Settings):
     """Selects a suitable head for each tensor.
 
-    ``temporal`` for (N, channels, time), ``token`` if the channels are last, ``convolutional`` for
-    feature maps if that is cheap relative to the network, else ``pooled``.
+    ``dense`` for an output per pixel. Else ``temporal`` for (N, channels, time), ``token`` if the
+    channels are last, ``convolutional`` for feature maps if that is cheap relative to the network,
+    and ``pooled`` otherwise.
 
     Attributes:
         grid: Side of the grid of pooling heads.
 
     Example:
-        >>> head = AutoHead().design(Features((16, 8, 8), False), 10, NetworkSize(10**6, 10**5))
+        >>> head = AutoHead().design(Features((16, 8, 8), False), (10,), NetworkSize(10**6, 10**5))
         >>> head.kind
         'convolutional'
     """
@@ -280,30 +297,32 @@ class AutoHead(Settings):
         """``auto``."""
         return "auto"
 
-    def incompatibility(self, features: Features) -> str:
-        """Supports what `PooledHead` does, which includes what the others support."""
-        return PooledHead(grid=self.grid).incompatibility(features)
+    def incompatibility(self, features: Features, output: OutputSizes) -> str:
+        """Supports what `DenseHead` or `PooledHead` does, which includes what others support."""
+        design = DenseHead() if len(output) > 1 else PooledHead(grid=self.grid)
+        return design.incompatibility(features, output)
 
-    def design(self, features: Features, classes: int, network: NetworkSize) -> Head:
+    def design(self, features: Features, output: OutputSizes, network: NetworkSize) -> Head:
         """The head for a tensor."""
-        for design in (TemporalHead(), TokenHead()):
-            if not design.incompatibility(features):
-                return design.design(features, classes, network)
+        for design in (DenseHead(), TemporalHead(), TokenHead()):
+            if not design.incompatibility(features, output):
+                return design.design(features, output, network)
         convolutional = ConvolutionalHead(grid=self.grid)
-        light = (None if convolutional.incompatibility(features) else
-                 convolutional.light(features, classes, network))
-        return light or PooledHead(grid=self.grid).design(features, classes, network)
+        light = (None if convolutional.incompatibility(features, output) else
+                 convolutional.light(features, output, network))
+        return light or PooledHead(grid=self.grid).design(features, output, network)
 
 
 HEADS: Final = Choice(
     auto=AutoHead, pooled=PooledHead, convolutional=ConvolutionalHead, token=TokenHead,
-    temporal=TemporalHead, protocol=HeadDesign)
+    temporal=TemporalHead, dense=DenseHead, protocol=HeadDesign)
 
 
-def _explain(kind: str, reads: str, features: Features) -> str:
-    last = ", channels last" if features.channels_last and features.places else ""
-    return (f"a {kind} head reads {reads}, its shape is "
-            f"(N, {', '.join(map(str, features.shape))}){last}")
+def _explain_output(kind: str, output: OutputSizes) -> str:
+    """The reason why a head that pools cannot return an output; empty if it can."""
+    if len(output) <= 1:
+        return ""
+    return f"a {kind} head returns (N, width), the program {format_sizes(output)}"
 
 
 def _count_halvings(side: int) -> int:

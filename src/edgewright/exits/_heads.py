@@ -1,4 +1,4 @@
-"""Built-in heads: from a tensor inside a network to an exit's logits."""
+"""Built-in heads that pool: from a tensor inside a network to one vector per sample."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from edgewright.exits._features import Features
 
 HeadKind = Literal["pooled", "convolutional", "token", "temporal"]
 
-_KERNEL: Final = 3
-_CONVOLUTIONS: Final[dict[int, type[nn.Conv1d | nn.Conv2d]]] = {2: nn.Conv1d, 3: nn.Conv2d}
+KERNEL: Final = 3
+CONVOLUTIONS: Final[dict[int, type[nn.Conv1d | nn.Conv2d]]] = {2: nn.Conv1d, 3: nn.Conv2d}
 _POOLINGS: Final[dict[int, Callable[[Tensor, Any], Tensor]]] = {
     1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d,
 }  # by the number of spatial dimensions; ONNX has none for volumes, which use a global mean
@@ -25,44 +25,44 @@ _POOLINGS: Final[dict[int, Callable[[Tensor, Any], Tensor]]] = {
 
 @dataclass(frozen=True)
 class LayerHead:
-    """A built-in head for one tensor.
+    """A built-in head for one tensor, and an output of one number or one vector per sample.
 
     Attributes:
         kind: A kind that supports the tensor.
         features: The tensor it reads.
-        classes: Number of classes.
+        output: Sizes of one sample's output: (width,), or () for a number.
         pool: Side of the pooling grid.
         halvings: Number of convolutions of stride two in a convolutional head.
 
     Example:
-        >>> pooled = LayerHead("pooled", Features((16, 8, 8), channels_last=False), 10, pool=2)
+        >>> pooled = LayerHead("pooled", Features((16, 8, 8), channels_last=False), (10,), pool=2)
         >>> pooled.macs, pooled.parameters
         (640, 650)
     """
 
     kind: HeadKind
     features: Features
-    classes: int
+    output: tuple[int, ...]
     pool: int = 2
     halvings: int = 0
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates per sample."""
-        return self.width * self.classes + sum(
+        return self.width * math.prod(self.output) + sum(
             math.prod(after.places) * weights for after, weights in self._convolutions())
 
     @property
     def parameters(self) -> int:
         """Number of parameters, without those of its norms."""
-        return (self.width + 1) * self.classes + sum(
+        return (self.width + 1) * math.prod(self.output) + sum(
             weights for _, weights in self._convolutions())
 
     def make(self) -> nn.Module:
-        """A module with fresh weights, from (N, *shape) to logits (N, classes).
+        """A module with fresh weights, from (N, *shape) to (N, *output).
 
         Example:
-            >>> head = LayerHead("token", Features((5, 8), channels_last=True), 3, pool=2).make()
+            >>> head = LayerHead("token", Features((5, 8), channels_last=True), (3,), pool=2).make()
             >>> head(torch.zeros(2, 5, 8)).shape
             torch.Size([2, 3])
         """
@@ -96,17 +96,29 @@ class LayerHead:
 
     def _convolutions(self) -> Iterator[tuple[Features, int]]:
         """The output of each separable convolution, and its number of weights."""
-        window = math.prod([_KERNEL] * len(self.features.places))
+        window = math.prod([KERNEL] * len(self.features.places))
         for before, after in pairwise(self.scales):
             yield after, before.channels * (window + after.channels)
 
 
+class _Head(nn.Linear):
+    """The last layer of a head: a linear layer, whose output has the sizes that the head gives."""
+
+    def __init__(self, head: LayerHead) -> None:
+        super().__init__(head.width, math.prod(head.output))
+        self._is_number = head.output == ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = super().forward(x)
+        return found.squeeze(1) if self._is_number else found
+
+
 @final
-class _Pooled(nn.Linear):
+class _Pooled(_Head):
     """Means over the cells of a grid, or over all tokens; then a linear layer."""
 
     def __init__(self, head: LayerHead) -> None:
-        super().__init__(head.width, head.classes)
+        super().__init__(head)
         self._grid = head.grid
         self._tokens = (list(range(1, len(head.features.shape))) if head.features.channels_last
                         else [])
@@ -117,7 +129,7 @@ class _Pooled(nn.Linear):
 
 
 @final
-class _Convolutional(nn.Linear):
+class _Convolutional(_Head):
     """Separable convolutions of stride two, each with batch norm and ReLU; pooled; a linear layer.
 
     Features near the input are too low-level for classification, so the head adds a small version
@@ -126,20 +138,22 @@ class _Convolutional(nn.Linear):
     """
 
     def __init__(self, head: LayerHead) -> None:
-        super().__init__(head.width, head.classes)
+        super().__init__(head)
         self._grid = head.grid
-        self.convolutions = nn.Sequential(*(layer for before, after in pairwise(head.scales)
-                                            for layer in _separable(before, after)))
+        self.convolutions = nn.Sequential(*(
+            layer for before, after in pairwise(head.scales)
+            for layer in separable_convolution(before, after, stride=2)))
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(_pool_to_grid(self.convolutions(x), self._grid))
 
 
-def _separable(before: Features, after: Features) -> Iterator[nn.Module]:
-    """Depthwise convolution of stride two, pointwise convolution, batch norm, ReLU."""
+def separable_convolution(before: Features, after: Features, *,
+                          stride: int) -> Iterator[nn.Module]:
+    """Depthwise convolution with a stride, pointwise convolution, batch norm, ReLU."""
     dimensions = len(before.shape)
-    convolution = _CONVOLUTIONS[dimensions]
-    yield convolution(before.channels, before.channels, _KERNEL, stride=2, padding=1,
+    convolution = CONVOLUTIONS[dimensions]
+    yield convolution(before.channels, before.channels, KERNEL, stride=stride, padding=1,
                       groups=before.channels, bias=False)
     yield convolution(before.channels, after.channels, 1, bias=False)
     yield (nn.BatchNorm1d if dimensions == 2 else nn.BatchNorm2d)(after.channels)
@@ -147,14 +161,14 @@ def _separable(before: Features, after: Features) -> Iterator[nn.Module]:
 
 
 @final
-class _Token(nn.Linear):
+class _Token(_Head):
     """The mean over the tokens, a layer norm, a linear layer.
 
     A class token cannot be identified from a graph, so all tokens are averaged.
     """
 
     def __init__(self, head: LayerHead) -> None:
-        super().__init__(head.width, head.classes)
+        super().__init__(head)
         self.norm = nn.LayerNorm(head.features.channels)
         self._tokens = list(range(1, len(head.features.shape)))
 
@@ -163,7 +177,7 @@ class _Token(nn.Linear):
 
 
 @final
-class _Temporal(nn.Linear):
+class _Temporal(_Head):
     """Means and standard deviations over time, side by side; then a linear layer.
 
     Statistics pooling (Snyder et al. 2018, "X-vectors", section 3.1), with a constant added to the
@@ -171,9 +185,6 @@ class _Temporal(nn.Linear):
     """
 
     _FLOOR: Final = 1e-5
-
-    def __init__(self, head: LayerHead) -> None:
-        super().__init__(head.width, head.classes)
 
     def forward(self, x: Tensor) -> Tensor:
         deviations = (x.var(2, correction=0) + self._FLOOR).sqrt()

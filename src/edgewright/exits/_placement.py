@@ -64,7 +64,7 @@ def plan_exits(program: Program, config: EarlyExits | None = None) -> ExitPlan:
     model if given. Patience needs two exits or none.
 
     Args:
-        program: With one output of logits (N, classes).
+        program: With one output, the batch first.
         config: The number or the names of the places, and the head.
 
     Raises:

@@ -12,7 +12,7 @@ from torch.fx import Node
 
 from edgewright.errors import ModelError, UsageError
 from edgewright.exits._config import EarlyExits
-from edgewright.exits._features import Features, NetworkSize
+from edgewright.exits._features import Features, NetworkSize, OutputSizes
 from edgewright.exits._head_designs import Head
 from edgewright.graph import alias_root, count_macs, mutates_in_place, ops, shape_of
 from edgewright.program import Program, find_cuts, outputs_of
@@ -27,7 +27,7 @@ class ExitPlace:
     Attributes:
         name: Name of the call in the graph.
         macs: Multiply-accumulates per sample up to it.
-        head: The head that would compute the exit's logits.
+        head: The head that would compute the exit's output.
     """
 
     name: str
@@ -43,7 +43,7 @@ def find_exit_places(program: Program, config: EarlyExits | None = None) -> tupl
     tensor between a layer and its norm or activation is not a place, because runtimes fuse them.
 
     Args:
-        program: With one output of logits (N, classes).
+        program: With one output, the batch first.
         config: The head design; cuts that cannot feed it are omitted.
 
     Raises:
@@ -84,8 +84,8 @@ def find_named_places(program: Program, config: EarlyExits) -> tuple[ExitPlace, 
 
 
 def count_possible_exits(program: Program) -> int:
-    """The number of places for exits in a program; 0 without a single output of logits."""
-    return len(find_exit_places(program)) if _returns_logits(program) else 0
+    """The number of places for exits in a program; 0 for a program with several outputs."""
+    return len(find_exit_places(program)) if _find_output_sizes(program) is not None else 0
 
 
 def list_similar_names(name: str, known: Iterable[str]) -> str:
@@ -96,40 +96,43 @@ def list_similar_names(name: str, known: Iterable[str]) -> str:
             f"places: {', '.join(names) or 'none'}")
 
 
-def _returns_logits(program: Program) -> bool:
-    """Whether a program has one output, of shape (N, classes)."""
-    outputs = outputs_of(program)
-    return len(outputs) == 1 and len(shape_of(outputs[0])) == 2
+def _find_output_sizes(program: Program) -> OutputSizes | None:
+    """Sizes of one sample's output; None if there are several outputs, or none of floats."""
+    output, *others = outputs_of(program)
+    shape = shape_of(output)
+    fits = not others and bool(shape) and output.meta["val"].is_floating_point()
+    return shape[1:] if fits else None
 
 
 def _inspect_cuts(program: Program, config: EarlyExits) -> dict[str, ExitPlace | str]:
     """Every cut by name, in order: its place, or the reason why it is not one."""
-    if not _returns_logits(program):
+    output = _find_output_sizes(program)
+    if output is None:
         shapes = ", ".join(str(shape_of(node)) for node in outputs_of(program))
-        raise ModelError(f"early exits need one output of logits (N, classes), the program returns "
-                         f"{shapes} for one sample")
+        raise ModelError(f"early exits need one floating-point output with the batch first, the "
+                         f"program returns {shapes} for one sample")
     writers = {alias_root(node): node for node in program.calls() if mutates_in_place(node)}
-    classes, spent = shape_of(outputs_of(program)[0])[-1], _count_macs_up_to(program)
+    spent = _count_macs_up_to(program)
     total = max(spent.values())
     network = NetworkSize(total, program.costs().parameters)
     places: dict[str, ExitPlace | str] = {}
     for cut in find_cuts(program):
         reason = (_find_obstacle(cut, writers.get(alias_root(cut)))
                   or _explain_no_gain(spent[cut], total))
-        places[cut.name] = reason or _make_place(cut, spent[cut], network, classes, config)
+        places[cut.name] = reason or _make_place(cut, spent[cut], network, output, config)
     return places
 
 
-def _make_place(cut: Node, macs: int, network: NetworkSize, classes: int,
+def _make_place(cut: Node, macs: int, network: NetworkSize, output: OutputSizes,
                 config: EarlyExits) -> ExitPlace | str:
     readers = {user.target for user in cut.users}
     shape = shape_of(cut)[1:]
     channels_last = len(shape) > 1 and readers.isdisjoint(
         ops.DIRECT_CONVOLUTIONS | ops.CHANNEL_NORMS)
     features = Features(shape, channels_last)
-    if reason := config.head.incompatibility(features):
+    if reason := config.head.incompatibility(features, output):
         return reason
-    return ExitPlace(cut.name, macs, config.head.design(features, classes, network))
+    return ExitPlace(cut.name, macs, config.head.design(features, output, network))
 
 
 def _find_obstacle(cut: Node, writer: Node | None) -> str:

@@ -1,7 +1,11 @@
-"""Thresholds with a guarantee, by a sequence of statistical tests of the accuracy loss.
+"""Thresholds with a guarantee, by a sequence of statistical tests of the mean cost of leaving.
 
-A sample's loss is D = 1[full path correct] - 1[early prediction correct], in {-1, 0, 1}, and the
-null hypothesis is E[D] >= epsilon. Thresholds are tested in a fixed order, strictest first, until
+A sample's cost is D = quality of the full path - quality where it leaves, in [-1, 1], and the null
+hypothesis is E[D] >= epsilon. With one decision per sample D is in {-1, 0, 1}, and the test is
+exact. A cost between these, such as a share of pixels, is first rounded at random to sign(D) with
+probability abs(D) and to 0 otherwise. This keeps E[D] and leaves -1, 0 and 1 as they are, so that
+one test serves all goals, whatever the distribution of D; the price is the variance of the
+rounding. Thresholds are tested in a fixed order, strictest first, until
 one is not rejected: the probability of any false rejection is then at most delta (Learn-then-Test:
 Angelopoulos et al. 2021, section 3; fixed sequences: Bauer 1991; for early exits: Jazbec et al.
 2024). The order must not be derived from the samples used for the tests.
@@ -20,6 +24,7 @@ from edgewright.exits._predictions import ExitPredictions, Floats
 
 _NUISANCE_SHARE: Final = 0.1  # of delta, used for the unknown rate at which the exits disagree
 _MAX_SAMPLES: Final = 10**9
+_ROUNDING: Final = 1  # tells the draws of the rounding from others of the same seed
 
 
 @dataclass(frozen=True)
@@ -40,34 +45,36 @@ class Certificate:
     samples_needed: int | None
 
 
-def certify(predictions: ExitPredictions, path: Floats, epsilon: float,
-            delta: float) -> Certificate:
-    """Find the loosest point of a path whose accuracy loss is certified to be below epsilon.
+def certify(predictions: ExitPredictions, path: Floats, epsilon: float, delta: float,
+            seed: int = 0) -> Certificate:
+    """Find the loosest point of a path whose mean cost is certified to be below epsilon.
 
     Args:
         predictions: Predictions on samples that were not used to find the path.
         path: Threshold vectors, (steps, early exits); with the first one no sample leaves early.
-        epsilon: Allowed accuracy loss relative to the full path, as a fraction above 0.
+        epsilon: Allowed loss of quality relative to the full path, as a fraction above 0.
         delta: Allowed probability, over the draw of the samples, that more is lost.
+        seed: Seed of the rounding of costs between -1, 0 and 1.
 
     Example:
-        >>> predictions = ExitPredictions(np.full((1, 2000), 0.9), np.ones((2, 2000), dtype=bool))
+        >>> predictions = ExitPredictions(np.full((1, 2000), 0.9), np.ones((2, 2000)))
         >>> path = np.array([[np.inf], [0.5]])
         >>> certify(predictions, path, 0.005, 0.1).step
         1
         >>> certify(predictions.of(np.arange(100)), path, 0.005, 0.1)
         Certificate(step=0, p_value=0.0, samples=100, samples_needed=644)
     """
-    samples = predictions.correct.shape[1]
+    samples = predictions.quality.shape[1]
+    draws = np.random.default_rng((seed, _ROUNDING)).random((samples,))
     step, reached = 0, 0.0
     for thresholds in path[1:]:
-        found = p_value(*_counts(predictions, thresholds), samples, epsilon, delta)
+        found = p_value(*_counts(predictions, thresholds, draws), samples, epsilon, delta)
         if found > delta:
             break
         step, reached = step + 1, found
     needed = None
     if step == 0 and len(path) > 1:
-        needed = samples_needed(*_counts(predictions, path[1]), samples, epsilon, delta)
+        needed = samples_needed(*_counts(predictions, path[1], draws), samples, epsilon, delta)
     return Certificate(step, reached, samples, needed)
 
 
@@ -90,8 +97,8 @@ def p_value(lost: int, gained: int, samples: int, epsilon: float, delta: float) 
     samples, as betting does.
 
     Args:
-        lost: Samples that only the full path predicts correctly.
-        gained: Samples that only the early exit predicts correctly.
+        lost: Samples with D = 1: only the full path decides rightly.
+        gained: Samples with D = -1: only the early exit does.
         samples: Number of all samples.
         epsilon: Allowed loss, as a fraction.
         delta: The level of the test.
@@ -114,8 +121,8 @@ def samples_needed(lost: int, gained: int, samples: int, epsilon: float,
     """About how many samples would certify a loss below epsilon, at the observed rates.
 
     Args:
-        lost: Samples that only the full path predicts correctly.
-        gained: Samples that only the early exit predicts correctly.
+        lost: Samples with D = 1: only the full path decides rightly.
+        gained: Samples with D = -1: only the early exit does.
         samples: Number of all samples.
         epsilon: Allowed loss, as a fraction.
         delta: Allowed probability of error.
@@ -144,9 +151,11 @@ def samples_needed(lost: int, gained: int, samples: int, epsilon: float,
     return high
 
 
-def _counts(predictions: ExitPredictions, thresholds: Floats) -> tuple[int, int]:
-    losses = predictions.losses(thresholds)
-    return int((losses > 0).sum()), int((losses < 0).sum())
+def _counts(predictions: ExitPredictions, thresholds: Floats, draws: Floats) -> tuple[int, int]:
+    """How many samples lose and gain, after rounding each cost to -1, 0 or 1."""
+    costs = predictions.costs(thresholds)
+    rounded = np.sign(costs) * (draws < np.abs(costs))
+    return int((rounded > 0).sum()), int((rounded < 0).sum())
 
 
 def _upper_share(count: int, samples: int, level: float) -> float:

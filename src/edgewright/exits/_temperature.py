@@ -71,8 +71,24 @@ def expected_calibration_error(logits: NDArray[Any], targets: NDArray[np.integer
         >>> round(expected_calibration_error(sure, np.array([0, 0, 0, 1])), 3)
         0.25
     """
-    sure = confidence(logits, temperature)
-    right = logits.argmax(axis=1) == targets
+    return calibration_gap(confidence(logits, temperature), logits.argmax(axis=1) == targets, bins)
+
+
+def calibration_gap(sure: NDArray[Any], quality: NDArray[Any], bins: int = 15) -> float:
+    """The mean difference between confidence and quality over bins of confidence.
+
+    Args:
+        sure: Confidence of each sample, 0 to 1, (N,).
+        quality: Share of its decisions that are right, (N,).
+        bins: Number of bins, as in `expected_calibration_error`.
+
+    Returns:
+        A value from 0 (perfectly calibrated) to 1.
+
+    Example:
+        >>> calibration_gap(np.array([0.75, 0.75]), np.array([0.5, 0.5]))
+        0.25
+    """
     bin_of = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
-    gaps = np.bincount(bin_of, weights=right - sure, minlength=bins)
-    return float(np.abs(gaps).sum() / len(targets))
+    gaps = np.bincount(bin_of, weights=quality - sure, minlength=bins)
+    return float(np.abs(gaps).sum() / len(sure))

@@ -19,10 +19,10 @@ def find_threshold_path(predictions: ExitPredictions, segment_macs: Sequence[int
                         streaks: bool = False) -> Floats:
     """Find a path of threshold vectors, from no early exits to all samples at the first exit.
 
-    Each step lowers one threshold to its next candidate: the one that loses the fewest correct
-    predictions per saved multiply-accumulate, or if tied, the one that saves most. The candidates
-    are 64 quantiles of the observed scores. Lowering a threshold can only make samples leave
-    earlier, so the cost decreases along the path.
+    Each step lowers one threshold to its next candidate: the one that loses the least quality
+    (right decisions) per saved multiply-accumulate, or if tied, the one that saves most. The
+    candidates are 64 quantiles of the observed scores. Lowering a threshold can only make samples
+    leave earlier, so the cost decreases along the path.
 
     Args:
         predictions: Predictions on the samples to find the path with.
@@ -35,14 +35,14 @@ def find_threshold_path(predictions: ExitPredictions, segment_macs: Sequence[int
 
     Example:
         >>> predictions = ExitPredictions(scores=np.array([[0.9, 0.2]]),
-        ...                               correct=np.array([[True, False], [True, True]]))
+        ...                               quality=np.array([[1.0, 0.0], [1.0, 1.0]]))
         >>> path = find_threshold_path(predictions, [10, 90])
         >>> path[0].tolist(), path[-1].round(6).tolist(), len(path)
         ([inf], [0.2], 65)
     """
     grids = [_candidate_thresholds(scores, streaks) for scores in predictions.scores]
     at = [0] * len(grids)
-    left_at = np.full(predictions.correct.shape[1], len(grids))
+    left_at = np.full(predictions.quality.shape[1], len(grids))
     path = [[math.inf] * len(grids)]
     reached_macs = np.cumsum(segment_macs, dtype=np.float64)
     while movable := [index for index, grid in enumerate(grids) if at[index] + 1 < len(grid)]:
@@ -56,26 +56,26 @@ def find_threshold_path(predictions: ExitPredictions, segment_macs: Sequence[int
 
 
 def find_cheapest_within(predictions: ExitPredictions, path: Floats, max_drop: float) -> Floats:
-    """The last point of a path whose accuracy drop on these samples is allowed.
+    """The last point of a path whose mean cost on these samples is allowed.
 
     It is selected on the same samples that it is evaluated on: on others the drop may be larger.
 
     Args:
         predictions: Predictions on the samples to evaluate.
         path: Result of `find_threshold_path`, (steps, early exits).
-        max_drop: Allowed accuracy drop relative to the last exit, as a fraction.
+        max_drop: Allowed drop of the mean quality relative to the last exit, as a fraction.
 
     Returns:
         The thresholds, (early exits,).
 
     Example:
         >>> predictions = ExitPredictions(scores=np.array([[0.9, 0.2]]),
-        ...                               correct=np.array([[True, False], [True, True]]))
+        ...                               quality=np.array([[1.0, 0.0], [1.0, 1.0]]))
         >>> find_cheapest_within(predictions, np.array([[np.inf], [0.9], [0.2]]), 0.0).tolist()
         [0.9]
     """
     step = len(path) - 1
-    while step and predictions.losses(path[step]).mean() > max_drop + 1e-12:
+    while step and predictions.costs(path[step]).mean() > max_drop + 1e-12:
         step -= 1
     thresholds: Floats = path[step]
     return thresholds
@@ -105,8 +105,8 @@ def _evaluate_move(predictions: ExitPredictions, left_at: ExitIndices, index: in
     joining = np.flatnonzero((predictions.scores[index] >= threshold) & (left_at > index))
     moved_from = left_at[joining]
     saved = float((reached_macs[moved_from] - reached_macs[index]).sum())
-    lost = float(np.count_nonzero(predictions.correct[moved_from, joining])
-                 - np.count_nonzero(predictions.correct[index, joining]))
+    lost = float(predictions.quality[moved_from, joining].sum()
+                 - predictions.quality[index, joining].sum())
     return _Move(index, joining, saved, price=max(0.0, lost) / max(saved, 1e-12))
 
 

@@ -11,6 +11,7 @@ from edgewright.errors import UsageError
 from edgewright.exporters._agreement import check_agreement, load_file
 from edgewright.exporters.edge import ExecuTorchEngine, to_executorch, to_litert
 from edgewright.exporters.onnx import EveryExitEngine, to_conditional_onnx, to_onnx
+from edgewright.goals import Goal, make_exit_confidence
 from edgewright.program import Program
 from edgewright.runtime import Engine, LiteRtEngine, OnnxEngine
 from edgewright.task import Task
@@ -26,7 +27,7 @@ def export(program: Program, target: ExportTarget, path: str | Path, *,
     Floating-point outputs must agree to a relative error of 1e-4 (1e-2 in float16). Quantized
     outputs may differ as much as changing some integers of the program by one step changes them.
 
-    For a program with early exits, the file returns the logits of all exits. If thresholds are
+    For a program with early exits, the file returns the outputs of all exits. If thresholds are
     given, the file takes a single sample and exits early; every branch of it is run and checked.
     Use thresholds if the deployment needs a single ONNX file; with a bundle, the thresholds can be
     changed at run time.
@@ -36,10 +37,11 @@ def export(program: Program, target: ExportTarget, path: str | Path, *,
         target: "onnx" (for ONNX Runtime and OpenVINO), "executorch" or "litert".
         path: The file to write.
         task: Program and file are compared on two of its training samples; by default, on the
-            program's example inputs.
-        thresholds: Only for "onnx": the top softmax probability required to exit, one per early
-            exit; see `to_conditional_onnx`.
-        temperatures: Divisors of the logits, one per early exit; 1 by default.
+            program's example inputs. Its goal says how sure an early exit is of a sample; without a
+            task exits are those of a classifier.
+        thresholds: Only for "onnx": the confidence required to exit (of a classifier the top
+            softmax probability), one per early exit; see `to_conditional_onnx`.
+        temperatures: Divisors of a classifier's logits, one per early exit; 1 by default.
 
     Raises:
         UsageError: The target is unknown, or thresholds or temperatures do not fit the target or
@@ -61,7 +63,8 @@ def export(program: Program, target: ExportTarget, path: str | Path, *,
     if task is not None:
         program = program.with_examples(task.train.example(2))
     model, engine = (_translate(program, target) if thresholds is None and temperatures is None
-                     else _translate_conditional(program, target, thresholds, temperatures))
+                     else _translate_conditional(program, target, thresholds, temperatures,
+                                                 None if task is None else task.goal))
     check_agreement(program, engine)
     path = Path(path)
     write_atomically(path, model)
@@ -96,12 +99,14 @@ def _translate(program: Program, target: ExportTarget) -> tuple[bytes, Engine]:
 
 def _translate_conditional(program: Program, target: ExportTarget,
                            thresholds: Sequence[float | None] | None,
-                           temperatures: Sequence[float] | None) -> tuple[bytes, Engine]:
+                           temperatures: Sequence[float] | None,
+                           goal: Goal | None) -> tuple[bytes, Engine]:
     if target != "onnx":
         raise UsageError(f"thresholds were given for the target {target!r}; only 'onnx' supports "
                          "early exits within the file: export without thresholds")
     if thresholds is None:
         raise UsageError("temperatures were given without thresholds; pass both, one per early "
                          "exit")
-    model = to_conditional_onnx(program, thresholds, temperatures=temperatures)
+    model = to_conditional_onnx(program, thresholds, temperatures=temperatures,
+                                confidence=make_exit_confidence(goal))
     return model, EveryExitEngine(model, program.exits)

@@ -5,6 +5,7 @@ from edgewright.goals._classification import Classification, Segmentation
 from edgewright.goals._custom import CustomGoal, check_loss
 from edgewright.goals._detection import Detection
 from edgewright.goals._embedding import Embedding
+from edgewright.goals._exit_confidence import make_exit_confidence
 from edgewright.goals._goal import Agreement, Goal, SinglePrediction
 from edgewright.goals._kinds import Bernoulli, Categorical, Direction, PredictionKind, Values
 from edgewright.goals._metrics import Metric, NamedMetric, read_metric
@@ -46,6 +47,7 @@ __all__ = [
     "check_prediction",
     "kinds_with_scales",
     "list_targets",
+    "make_exit_confidence",
     "measure_scales",
     "named_outputs",
     "read_metric",

@@ -22,10 +22,20 @@ from edgewright.goals._targets import as_answers, check_target_shape
 class _Answers(SinglePrediction):
     """What both goals share: one logit per question, and binary cross-entropy."""
 
+    exit_measure = "accuracy"
+
     @property
     def kind(self) -> PredictionKind:
         """Logits of yes-or-no questions."""
         return Bernoulli()
+
+    def exit_quality(self, outputs: Any, full: Any, targets: Any) -> Tensor:
+        """Share of the sample's answers that are right."""
+        del full
+        logits = self.select(outputs)
+        right = (logits > 0) == (targets.reshape(logits.shape) > 0)
+        share: Tensor = right.reshape(len(right), -1).double().mean(dim=1)
+        return share
 
     def smooth_labels(self, amount: float) -> _Answers:
         """Label smoothing is not used with binary cross-entropy; 0 only."""

@@ -49,6 +49,15 @@ class _Classes(SinglePrediction):
         return F.cross_entropy(logits, targets, weight, ignore_index=ignored,
                                label_smoothing=self.label_smoothing)
 
+    def exit_quality(self, outputs: Any, full: Any, targets: Any) -> Tensor:
+        """Share of the positions that count whose class is right; 1 if none counts."""
+        del full
+        right = self.select(outputs).argmax(dim=1) == targets
+        counts = torch.ones_like(right) if self.ignored is None else targets != self.ignored
+        right, counts = ((right & counts).reshape(len(right), -1).sum(dim=1).double(),
+                         counts.reshape(len(right), -1).sum(dim=1))
+        return torch.where(counts > 0, right / counts.clamp_min(1), 1.0)
+
     def count_classes(self, outputs: Any) -> int | None:
         """Size of dimension 1."""
         return self.select(outputs).shape[1]
@@ -97,6 +106,8 @@ class Classification(_Classes):
     metric: Mapping[str, Metric] | None = None
     unit: str = ""
     name: ClassVar[str] = "classification"
+    scores_on_device = True
+    exit_measure = "accuracy"
 
     def __post_init__(self) -> None:
         _check_settings(self)
@@ -109,11 +120,6 @@ class Classification(_Classes):
     def allows_augmentation(self, targets: Any) -> bool:
         """True: a class does not depend on the position."""
         del targets
-        return True
-
-    @property
-    def allows_exits(self) -> bool:
-        """True: the probability of the top class is a confidence."""
         return True
 
     def smooth_labels(self, amount: float) -> Classification:
@@ -179,6 +185,7 @@ class Segmentation(_Classes):
     metric: Mapping[str, Metric] | None = None
     unit: str = ""
     name: ClassVar[str] = "segmentation"
+    exit_measure = "pixel_accuracy"
 
     def __post_init__(self) -> None:
         _check_settings(self)

@@ -62,6 +62,16 @@ class CustomGoal(Goal):
         name_metrics(self.metric.items(), {})
 
     @property
+    def exit_obstacle(self) -> str:
+        """That of the kind of the one output."""
+        if self.kinds is None:
+            return "its kinds do not say what its output means"
+        if len(self.kinds) != 1:
+            return f"it has {len(self.kinds)} outputs, an exit returns one"
+        kind, = self.kinds.values()
+        return kind.no_confidence
+
+    @property
     def metrics(self) -> tuple[NamedMetric, ...]:
         """The user's metrics."""
         named = name_metrics(self.metric.items(), dict.fromkeys(self.metric, self.unit))

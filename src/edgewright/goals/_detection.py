@@ -128,6 +128,11 @@ class Detection(Goal):
                 NamedMetric(MetricSpec(name="map", unit="fraction"),
                             lambda: BoxPrecision(max_boxes=self.max_boxes)))
 
+    @property
+    def exit_obstacle(self) -> str:
+        """That the confidence of boxes is no confidence in an image."""
+        return "the scores of boxes do not tell whether an object was missed"
+
     def predictions(self, outputs: Any) -> tuple[Prediction, ...]:
         """Boxes and scores; boxes count in cells of the coarsest feature map, not in pixels."""
         boxes, scores = (self._select(outputs, name) for name in ("boxes", "scores"))

@@ -44,11 +44,18 @@ class Goal(ABC):
         requires_targets: Whether every split needs targets.
         lists_targets: Whether the targets of a batch are a list with one per sample, which may
             differ in size, such as boxes. Else they are stacked.
+        scores_on_device: Whether a device computes the score of an early exit from its logits
+            (N, classes), by a policy that is chosen after the file is made. Else the score is
+            `exit_confidence`, computed inside the file.
+        exit_measure: Name of the metric whose share per sample is `exit_quality`; ``agreement`` is
+            that with the full network.
     """
 
     name: ClassVar[str]
     requires_targets: bool = True
     lists_targets: bool = False
+    scores_on_device: bool = False
+    exit_measure: str = "agreement"
 
     @property
     def identity(self) -> str:
@@ -193,9 +200,47 @@ class Goal(ABC):
         return False
 
     @property
-    def allows_exits(self) -> bool:
-        """Whether an early exit's confidence can be told from its outputs."""
-        return False
+    def exit_obstacle(self) -> str:
+        """Why no sample can leave at an early exit; empty if samples can.
+
+        By default that no single prediction is known to have a confidence.
+        """
+        return "it does not say which prediction tells how sure it is"
+
+    def exit_confidence(self, outputs: Any) -> Tensor:
+        """How sure an early exit is of each sample, by its outputs alone; by default by its kind.
+
+        Args:
+            outputs: What the exit returns for a batch, as the model returns its outputs.
+
+        Returns:
+            0 to 1, (N,); a sample leaves if it reaches the exit's threshold.
+
+        Raises:
+            UsageError: See `exit_obstacle`.
+        """
+        if self.exit_obstacle:
+            raise UsageError(f"the goal {self.name} cannot have early exits: {self.exit_obstacle}")
+        prediction, = self.predictions(outputs)
+        return prediction.kind.confidence(prediction.tensor)
+
+    def exit_quality(self, outputs: Any, full: Any, targets: Any) -> Tensor:
+        """How good an exit's decisions are; leaving costs the full network's quality minus this.
+
+        By default the share of a sample's decisions that are those of the full network; goals with
+        targets count right decisions instead, so that a cost is from -1 to 1.
+
+        Args:
+            outputs: What the exit returns for a batch.
+            full: What the full network returns for it.
+            targets: The targets, as in `loss`.
+
+        Returns:
+            0 to 1, (N,).
+        """
+        del targets
+        agreement, = self.agree(full, outputs)
+        return agreement.shares
 
 
 class SinglePrediction(Goal):
@@ -226,6 +271,11 @@ class SinglePrediction(Goal):
     @abstractmethod
     def own_metrics(self) -> tuple[NamedMetric, ...]:
         """The metrics if the user gives none."""
+
+    @property
+    def exit_obstacle(self) -> str:
+        """That of the kind of the prediction."""
+        return self.kind.no_confidence
 
     @property
     def metrics(self) -> tuple[NamedMetric, ...]:

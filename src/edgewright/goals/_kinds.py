@@ -24,10 +24,13 @@ class PredictionKind(ABC):
         agreement: What `agree` measures, in words ("same top class").
         needs_scale: Whether `agree` and `unit` depend on the spread of the values over all samples
             that are compared, which `with_scale` sets.
+        no_confidence: Why the numbers alone do not tell how sure the prediction is; empty if they
+            do, see `confidence`.
     """
 
     agreement: str
     needs_scale: bool = False
+    no_confidence: str = "its numbers do not tell how sure it is"
 
     def with_scale(self, scale: float) -> PredictionKind:
         """This kind with the standard deviation of the values, if it needs one and states none."""
@@ -45,6 +48,23 @@ class PredictionKind(ABC):
         Returns:
             Share of each sample's decisions that are the same, 0 to 1, (N,) float.
         """
+
+    def confidence(self, prediction: Tensor) -> Tensor:
+        """How sure a prediction is of each sample, by its numbers alone.
+
+        It is computed inside exported files, so it uses operators that every runtime has.
+
+        Args:
+            prediction: (N, ...).
+
+        Returns:
+            The expected share of right decisions, 0 to 1, (N,).
+
+        Raises:
+            UsageError: The numbers do not tell, see ``no_confidence``.
+        """
+        del prediction
+        raise UsageError(f"a prediction has no confidence: {self.no_confidence}")
 
     def class_logits(self, prediction: Tensor) -> Tensor | None:
         """The prediction as logits over classes in the last dimension; None if it has no classes.
@@ -111,10 +131,17 @@ class Categorical(PredictionKind):
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
         >>> kind.agree(logits, logits.flip(0)).tolist(), kind.center(logits)[0].tolist()
         ([0.0, 0.0], [1.0, -1.0])
+        >>> kind.confidence(torch.tensor([[9.0, -9.0], [0.0, 0.0]])).tolist()
+        [1.0, 0.5]
     """
 
     axis: int = 1
     agreement = "same top class"
+    no_confidence = ""
+
+    def confidence(self, prediction: Tensor) -> Tensor:
+        """The highest probability, the mean over the sample's positions."""
+        return _mean_per_sample(prediction.softmax(self.axis).amax(self.axis))
 
     def agree(self, first: Tensor, second: Tensor) -> Tensor:
         """Share of the sample's positions with the same top class."""
@@ -146,9 +173,16 @@ class Bernoulli(PredictionKind):
         [0.5]
         >>> torch.softmax(kind.class_logits(torch.tensor([0.0])), dim=-1).tolist()
         [[0.5, 0.5]]
+        >>> kind.confidence(torch.tensor([[30.0, -30.0], [30.0, 0.0]])).tolist()
+        [1.0, 0.75]
     """
 
     agreement = "same sign"
+    no_confidence = ""
+
+    def confidence(self, prediction: Tensor) -> Tensor:
+        """The probability of the more likely answer, the mean over the sample's questions."""
+        return _mean_per_sample(prediction.abs().sigmoid())
 
     def agree(self, first: Tensor, second: Tensor) -> Tensor:
         """Share of the questions with the same answer."""
@@ -194,6 +228,7 @@ class Values(PredictionKind):
     tolerance: float = _TOLERANCE
     scale: float | None = None
     agreement = "equal within the tolerance"
+    no_confidence = "a value does not tell how wrong it is"
 
     def __post_init__(self) -> None:
         if not self.tolerance >= 0:
@@ -246,6 +281,7 @@ class Direction(PredictionKind):
 
     cosine: float = _SAME_DIRECTION
     agreement = "same direction"
+    no_confidence = "a direction does not tell how wrong it is"
 
     def agree(self, first: Tensor, second: Tensor) -> Tensor:
         """1 for the samples whose vectors have the same direction."""
@@ -263,3 +299,8 @@ class Direction(PredictionKind):
     def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         """One minus the mean cosine."""
         return 1 - F.cosine_similarity(student.flatten(1), teacher.flatten(1)).mean()
+
+
+def _mean_per_sample(values: Tensor) -> Tensor:
+    """The mean over all dimensions but the first, (N,); written so that the batch may vary."""
+    return values.reshape(values.shape[0], -1).mean(dim=1)

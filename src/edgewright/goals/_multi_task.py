@@ -69,6 +69,11 @@ class MultiTask(Goal):
         return any(goal.requires_targets for goal in self.goals.values())
 
     @property
+    def exit_obstacle(self) -> str:
+        """That a sample would have to leave with all outputs at once."""
+        return f"it has {len(self.goals)} outputs, an exit returns one"
+
+    @property
     def metrics(self) -> tuple[NamedMetric, ...]:
         """The metrics of all goals, named ``goal/metric``."""
         return tuple(

@@ -54,7 +54,7 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
 
     Raises:
         UsageError: The two differ in runtime, goal, classes, preprocessing, inputs or outputs, or
-            their goal is not the task's or has no confidence.
+            their goal is not the task's or no classification.
         BundleError: A bundle cannot be read.
 
     Example:
@@ -191,9 +191,10 @@ def _check_confidence(bundle: Bundle, task: Task) -> None:
     if goal != task.goal.name:
         raise UsageError(f"the bundles' goal is {goal}, the task's {task.goal.name}; give the task "
                          "they were made with")
-    if not task.goal.allows_exits:
-        raise UsageError(f"the goal {goal} has no confidence by which the small model could decide "
-                         "whether the large one runs; combine them as variants instead")
+    if not task.goal.scores_on_device:
+        raise UsageError(f"the outputs of the goal {goal} are no logits of one class per sample, "
+                         "by which a device could tell whether the small model is sure enough; "
+                         "combine them as variants instead")
 
 
 def _check_same(bundles: Mapping[str, Bundle]) -> None:

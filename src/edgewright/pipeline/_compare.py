@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, final
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from edgewright.core import Measurement, OutputParity, Parity
+from edgewright.core import Measurement, OperatingPoint, OutputParity, Parity
 from edgewright.errors import ParityError
-from edgewright.exits import predict_exits
 from edgewright.goals import Agreement, Goal, Prediction, measure_scales, read_metric
 from edgewright.pipeline._evaluate import batch_size_of
 from edgewright.pipeline._file_metric import nest_outputs
+from edgewright.pipeline._metric_with_exits import leave
 from edgewright.pipeline._output_steps import measure_output_steps
 from edgewright.program import Program
 from edgewright.runtime import Session
@@ -52,7 +51,7 @@ def compare_with_program(program: Program, session: Session, split: Split,
     meters: list[dict[str, _Meter]] = [{} for _ in range(program.exits + 1)]
     first_batch = next(split.batches(_STEP_SAMPLES))
     steps = measure_output_steps(program, first_batch.inputs, goal)
-    simulated = _SimulatedMetrics(goal, session)
+    simulated = _SimulatedMetrics(goal, session.points[0])
     scales = measure_scales(goal.predictions(outputs[-1]) for outputs, _ in run_batches(
         program.module(), split, exits=program.exits, batch_size=batch_size_of(session.model)))
     for batch, ours, theirs in _run_both(program, session, split):
@@ -91,7 +90,7 @@ def _run_both(program: Program, session: Session, split: Split,
             ours = split_exits(module(*batch.inputs), program.exits)
         arrays = tuple(leaf.numpy() for leaf in pytree.tree_leaves(batch.inputs))
         yield batch, ours, [nest_outputs(session.model, outputs)
-                            for outputs in session.run_all_exits(*arrays)]
+                            for outputs, _ in session.run_all_exits(*arrays)]
 
 
 @final
@@ -162,32 +161,21 @@ class _SimulatedMetrics:
     """The goal's metrics of the program, with the exits that the file's thresholds take."""
 
     goal: Goal
-    session: Session
-    _logits: list[list[Tensor]] = field(default_factory=list)
-    _targets: list[Tensor] = field(default_factory=list)
+    point: OperatingPoint
 
     def __post_init__(self) -> None:
         self._metrics = [metric.make() for metric in self.goal.metrics]
 
     def add(self, outputs: Sequence[Any], batch: Batch) -> None:
         """Add a batch: what every exit returns, and the targets."""
-        if len(outputs) > 1:
-            self._logits.append(list(outputs))
-            self._targets.append(batch.targets)
-            return
+        taken = (leave(self.goal, outputs, self.point.rules, self.point.policy)
+                 if len(outputs) > 1 else outputs[0])
         for metric in self._metrics:
-            update_metric(self.goal, metric, outputs[0], batch.targets)
+            update_metric(self.goal, metric, taken, batch.targets)
 
     def measurements(self, split: Split) -> tuple[Measurement, ...]:
-        """The primary metric of a program with exits, all metrics of one without."""
+        """All metrics."""
         runtime = f"torch {torch.__version__}"
-        if self._logits:
-            logits = [torch.cat(column).numpy() for column in zip(*self._logits, strict=True)]
-            point = self.session.points[0]
-            hits = predict_exits(logits, torch.cat(self._targets).numpy(), point.rules,
-                                 point.policy).hits(point.thresholds)
-            return (Measurement(name="accuracy", value=float(hits.mean()), kind="measured",
-                                split=split.name, runtime=runtime, samples=len(hits)),)
         return tuple(Measurement.of(metric.spec, read_metric(metric.spec.name, computed),
                                     split=split.name, runtime=runtime, samples=len(split))
                      for metric, computed in zip(self.goal.metrics, self._metrics, strict=True))

@@ -16,14 +16,17 @@ from edgewright.core import (
     OperatingPoint,
     RunReport,
 )
-from edgewright.exits import DEFAULT_POINT
+from edgewright.errors import UsageError
+from edgewright.exits import DEFAULT_POINT, check_goal
+from edgewright.goals import Goal
+from edgewright.graph import shape_of
 from edgewright.measure import machine
 from edgewright.pipeline._decode_steps import find_decode_steps
 from edgewright.pipeline._evaluate import COUNTED
 from edgewright.pipeline._identity import package_versions
 from edgewright.pipeline._predictions import keep_predictions
 from edgewright.pipeline._segments import input_specs, output_specs, to_segments
-from edgewright.program import Program, output_structure
+from edgewright.program import Program, output_structure, outputs_of
 from edgewright.task import Task
 
 
@@ -40,10 +43,15 @@ def draft_bundle(program: Program, name: str, task: Task | None, *,
         recipe: How the program was made, as JSON.
         seed: Seed of the run.
         budget: Limits of the run.
+
+    Raises:
+        UsageError: The program has early exits, and nothing says how sure they are.
     """
-    if task is not None:
-        program = keep_predictions(program, task.goal)
-    segments, files = to_segments(program)
+    goal = None if task is None else task.goal
+    if goal is not None:
+        program = keep_predictions(program, goal)
+    _check_exits(program, goal)
+    segments, files = to_segments(program, goal)
     point = OperatingPoint(name=DEFAULT_POINT, path=tuple(range(program.exits + 1)),
                            rules=(ExitRule(threshold=None),) * program.exits)
     costs = program.costs()
@@ -51,8 +59,8 @@ def draft_bundle(program: Program, name: str, task: Task | None, *,
         name=name, inputs=input_specs(program), outputs=output_specs(program),
         states=dict(program.states),
         structure="output_0" if program.exits else output_structure(program),
-        goal="" if task is None else task.goal.name,
-        decoding=() if task is None else find_decode_steps(program, task.goal),
+        goal="" if goal is None else goal.name,
+        decoding=() if goal is None else find_decode_steps(program, goal),
         classes=None if task is None else task.classes,
         preprocessing=None if task is None else task.preprocessing, segments=segments,
         points=(point,) if point.rules else ())
@@ -63,6 +71,19 @@ def draft_bundle(program: Program, name: str, task: Task | None, *,
         simulated=Figures(),
         uncounted=tuple(f"{name} x {count}" for name, count in costs.uncounted.items()))
     return Bundle(Path("draft.edge"), Manifest(model=model, report=report), files)
+
+
+def _check_exits(program: Program, goal: Goal | None) -> None:
+    if not program.exits:
+        return
+    if goal is not None:
+        check_goal(goal, "confidence")
+        return
+    shape = shape_of(outputs_of(program)[-1])
+    if len(shape) != 2 or shape[1] < 2:
+        raise UsageError(f"the program has {program.exits} early exits, whose output for one "
+                         f"sample has the shape {shape}; give the task, whose goal says how sure "
+                         "an exit is of a sample")
 
 
 def _parameters(count: int) -> Measurement:

@@ -18,17 +18,20 @@ from edgewright.core import (
     OperatingPoint,
 )
 from edgewright.exits import (
+    AcceptRules,
     CalibratedPoint,
     ExitCalibration,
+    ExitPredictions,
     calibrate_exits,
+    calibrate_scores,
     compute_exit_curve,
     predict_exits,
 )
 from edgewright.goals import Goal
 from edgewright.measure import ENERGY_MODEL, Latency, compare_latency, pin_to_core
-from edgewright.pipeline._file_metric import FileMetric
+from edgewright.pipeline._file_metric import FileMetric, nest_outputs
 from edgewright.runtime import Session, evaluate
-from edgewright.task import Split
+from edgewright.task import Split, Task
 
 _BATCH: Final = 256
 _ROUNDS: Final = 300
@@ -55,12 +58,17 @@ def batch_size_of(model: ModelSpec) -> int:
     return 1 if model.decides_per_call else _BATCH
 
 
-def choose_operating_points(session: Session, split: Split, config: ExitCalibration,
-                            seed: int) -> tuple[CalibratedPoint, ...]:
-    """Choose a session's operating points from the file's outputs on a split."""
-    logits, targets = run_every_exit(session, split)
+def choose_operating_points(session: Session, task: Task, config: ExitCalibration, seed: int,
+                            accept: AcceptRules | None = None) -> tuple[CalibratedPoint, ...]:
+    """Choose a session's operating points from the file's outputs on the validation split."""
+    split, goal = task.val, task.goal
     macs = [session.model.segments[number].macs for number in session.points[0].path]
-    return calibrate_exits(logits, targets, macs, config, split=split.name, seed=seed)
+    if goal.scores_on_device:
+        logits, targets = run_every_exit(session, split)
+        return calibrate_exits(logits, targets, macs, config, split=split.name, seed=seed,
+                               accept=accept)
+    return calibrate_scores(score_every_exit(session, split, goal), macs, config,
+                            split=split.name, seed=seed, accept=accept)
 
 
 def run_every_exit(session: Session, split: Split) -> tuple[list[NDArray[Any]], NDArray[Any]]:
@@ -68,19 +76,39 @@ def run_every_exit(session: Session, split: Split) -> tuple[list[NDArray[Any]], 
     parts: list[list[NDArray[Any]]] = []
     targets = []
     for inputs, labels in numpy_batches(split):
-        parts.append([outputs[0] for outputs in session.run_all_exits(*inputs)])
+        parts.append([found.outputs[0] for found in session.run_all_exits(*inputs)])
         targets.append(labels.numpy())
     return _concatenate(parts), np.concatenate(targets)
 
 
-def measure_exit_curve(split: Split, point: OperatingPoint,
+def score_every_exit(session: Session, split: Split, goal: Goal) -> ExitPredictions:
+    """Scores and quality of every exit of a file that computes its scores, on a split.
+
+    The outputs, which may be large, are kept for one batch only.
+    """
+    scores: list[list[NDArray[Any]]] = []
+    quality: list[list[NDArray[Any]]] = []
+    for inputs, targets in numpy_batches(split):
+        found = session.run_all_exits(*inputs)
+        nested = [nest_outputs(session.model, one.outputs) for one in found]
+        scores.append([one.scores for one in found[:-1] if one.scores is not None])
+        quality.append([goal.exit_quality(outputs, nested[-1], targets).numpy()
+                        for outputs in nested])
+    found_scores, found_quality = (np.stack(_concatenate(parts)).astype(np.float64)
+                                   for parts in (scores, quality))
+    return ExitPredictions(found_scores, found_quality, goal.exit_measure)
+
+
+def measure_exit_curve(split: Split, goal: Goal, point: OperatingPoint,
                        steps: Sequence[tuple[float | None, ...]],
                        session: Session) -> tuple[CurvePoint, ...]:
-    """Mean MACs and accuracy of a point on a split, for each threshold vector.
+    """Mean MACs and quality of a point on a split, for each threshold vector.
 
     The session's default point must have the same path.
     """
-    predictions = predict_exits(*run_every_exit(session, split), point.rules, point.policy)
+    predictions = (
+        predict_exits(*run_every_exit(session, split), point.rules, point.policy)
+        if goal.scores_on_device else score_every_exit(session, split, goal))
     return compute_exit_curve(predictions, steps,
                               [session.model.segments[number].macs for number in point.path])
 

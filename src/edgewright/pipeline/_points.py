@@ -13,6 +13,7 @@ from edgewright.pipeline._evaluate import (
     measure_exit_curve,
     time_sessions,
 )
+from edgewright.pipeline._metric_with_exits import make_acceptance
 from edgewright.pipeline._route_profiles import profile_routes
 from edgewright.pipeline._run_log import RunLog
 from edgewright.runtime import Session
@@ -26,14 +27,16 @@ def add_operating_points(draft: Bundle, task: Task, config: ExitCalibration, see
     The curve through the default point is measured on the test split.
     """
     session = Session(draft)
-    found = choose_operating_points(session, task.val, config, seed)
+    accept = make_acceptance(session, task, config.policy)
+    found = choose_operating_points(session, task, config, seed, accept)
     for calibration in found:
         log.note(calibration.words)
     points = tuple(calibration.point.replace(path=draft.manifest.model.default_point.path)
                    for calibration in found)
-    curve = measure_exit_curve(task.test, points[0], found[0].steps, session)
+    curve = measure_exit_curve(task.test, task.goal, points[0], found[0].steps, session)
     chosen = replace_points(draft, points)
-    return replace(chosen, manifest=chosen.manifest.with_report(curve=curve))
+    return replace(chosen, manifest=chosen.manifest.with_report(
+        curve=curve, exit_measure=task.goal.exit_measure))
 
 
 def evaluate_operating_points(session: Session, draft: Bundle,

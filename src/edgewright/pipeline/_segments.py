@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import onnx
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from edgewright.bundle import describe_low_bits
 from edgewright.core import LowBitTensor, Segment, TensorSpec, Wiring
 from edgewright.exporters import to_onnx, use_channels_last_features
+from edgewright.goals import Goal, make_exit_confidence
 from edgewright.graph import bytes_of, name_sizes, sizes_of
 from edgewright.measure import energy_mj
 from edgewright.program import (
@@ -28,10 +29,15 @@ _BYTES: Final = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
 _MIN_ENTRIES: Final = 256  # packing fewer integers is not worthwhile
 
 
-def to_segments(program: Program) -> tuple[tuple[Segment, ...], dict[str, bytes]]:
+def to_segments(program: Program,
+                goal: Goal | None = None) -> tuple[tuple[Segment, ...], dict[str, bytes]]:
     """Export a program to one file per exit, or per part of a routed program, with its costs.
 
     The costs of a segment are its own: those of a sample are the sum over its path.
+
+    Args:
+        program: The program.
+        goal: Says how sure an exit is of a sample; None for a classifier.
 
     Raises:
         ModelError: An operator cannot be translated, or the program cannot be split.
@@ -39,25 +45,45 @@ def to_segments(program: Program) -> tuple[tuple[Segment, ...], dict[str, bytes]
     routed = split_at_routes(program)
     if routed:
         held = _held_bytes(routed)
-        return _store([(part.program, to_onnx(part.program), part.wiring, held[number])
-                       for number, part in enumerate(routed)])
-    parts = split_at_exits(program)
+        return _store([_Part(part.program, to_onnx(part.program), wiring=part.wiring,
+                             held=held[number]) for number, part in enumerate(routed)])
+    confidence = make_exit_confidence(goal)
+    parts = split_at_exits(program, confidence)
     models = use_channels_last_features([to_onnx(part) for part in parts])
-    return _store([(part, model, None, 0) for part, model in zip(parts, models, strict=True)])
+    return _store([_Part(part, model, score=None if confidence is None or index == program.exits
+                         else output_names(part)[1])
+                   for index, (part, model) in enumerate(zip(parts, models, strict=True))])
 
 
-def _store(parts: Sequence[tuple[Program, bytes, Wiring | None, int]],
-           ) -> tuple[tuple[Segment, ...], dict[str, bytes]]:
-    """The segments and files of programs, given with their wiring and what is held meanwhile."""
+class _Part(NamedTuple):
+    """A part of a program with its file.
+
+    Attributes:
+        program: The part.
+        model: Its file.
+        wiring: How it is connected in a routed program.
+        held: Bytes that are held for other parts while it runs.
+        score: Name of the output that says how sure its exit is.
+    """
+
+    program: Program
+    model: bytes
+    wiring: Wiring | None = None
+    held: int = 0
+    score: str | None = None
+
+
+def _store(parts: Sequence[_Part]) -> tuple[tuple[Segment, ...], dict[str, bytes]]:
+    """The segments and files of the parts."""
     segments, files = [], {}
-    for index, (part, model, wiring, held) in enumerate(parts):
+    for index, part in enumerate(parts):
         name = f"segments/{index}.onnx"
-        files[name] = model
-        costs = part.costs()
-        segments.append(Segment(file=name, sha256="", size_bytes=len(model), macs=costs.macs,
-                                energy_mj=modelled_energy_mj(costs), wiring=wiring,
-                                ram_bytes=costs.peak_activation_bytes + held,
-                                low_bit=find_low_bit_tensors(model)))
+        files[name] = part.model
+        costs = part.program.costs()
+        segments.append(Segment(file=name, sha256="", size_bytes=len(part.model), macs=costs.macs,
+                                energy_mj=modelled_energy_mj(costs), wiring=part.wiring,
+                                ram_bytes=costs.peak_activation_bytes + part.held,
+                                score=part.score, low_bit=find_low_bit_tensors(part.model)))
     return tuple(segments), files
 
 

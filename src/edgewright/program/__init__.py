@@ -15,6 +15,7 @@ from edgewright.program._folding import (
     foldable_output_dim,
     norm_as_affine,
 )
+from edgewright.program._insert import insert_program
 from edgewright.program._memory import find_live_tensors, stored_bytes
 from edgewright.program._outputs import keep_outputs, output_names, output_structure
 from edgewright.program._probes import is_constant_input, probe_inputs
@@ -44,6 +45,7 @@ __all__ = [
     "foldable_norm",
     "foldable_output_dim",
     "has_routes",
+    "insert_program",
     "is_constant_input",
     "keep_outputs",
     "norm_as_affine",

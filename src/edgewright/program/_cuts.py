@@ -6,12 +6,21 @@ import copy
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError
-from edgewright.graph import ancestors, drop_unused_tensors, is_number, ops, tensor_of
+from edgewright.graph import (
+    ancestors,
+    drop_unused_tensors,
+    is_number,
+    ops,
+    refresh_shapes,
+    tensor_of,
+)
 from edgewright.program._graph_outputs import output_nodes
+from edgewright.program._insert import insert_program
 
 if TYPE_CHECKING:
     from edgewright.program._program import Program
@@ -55,13 +64,19 @@ def find_cuts(program: Program, *, sizes: bool = True) -> tuple[Node, ...]:
     return tuple(cuts)
 
 
-def split_at_exits(program: Program) -> tuple[Program, ...]:
+def split_at_exits(program: Program,
+                   confidence: nn.Module | None = None) -> tuple[Program, ...]:
     """Split a program at its early exits into one program per segment.
 
-    Each segment but the last returns its exit's logits and the features for the next segment. The
+    Each segment but the last returns its exit's output, the confidence of that if there is one, and
+    the features for the next segment. The
     first takes the program's inputs, every other one the features of its predecessor. In a
     quantized program the features are integers: they are smaller, and the layers that read them can
     compute in integers.
+
+    Args:
+        program: A program with or without exits; it is not changed.
+        confidence: From an exit's output (N, ...) to how sure it is of each sample, (N,).
 
     Raises:
         ModelError: The features an exit reads are not the only live tensor at that point.
@@ -81,9 +96,11 @@ def split_at_exits(program: Program) -> tuple[Program, ...]:
         head = ancestors([logits]) - trunk
         cut = None if logits is final else _quantized_source(_exit_features(head, trunk, logits))
         returned = [logits] if cut is None else [logits, cut]
-        segments.append(_segment(program, start, returned, inputs, index))
+        segment = _segment(program, start, returned, inputs, index)
         if cut is not None:
-            start, inputs = cut, (segments[-1].run(*inputs)[1],)
+            start, inputs = cut, (segment.run(*inputs)[1],)
+            segment = segment if confidence is None else _add_confidence(segment, confidence)
+        segments.append(segment)
     return tuple(segments)
 
 
@@ -146,6 +163,18 @@ def _segment(program: Program, start: Node | None, returned: list[Node],
     module = GraphModule(program.graph_module, graph)
     drop_unused_tensors(module)
     return type(program)(module, inputs)
+
+
+def _add_confidence(segment: Program, confidence: nn.Module) -> Program:
+    """Return a segment that also returns the confidence of its exit, between its two outputs."""
+    example = segment.run(*segment.example_inputs)[0]
+    output, features = outputs_of(segment)
+    module = segment.graph_module
+    score = insert_program(module, output, type(segment).capture(confidence, example), "confidence")
+    set_outputs(module, (output, score, features))
+    module.recompile()
+    refresh_shapes(module)
+    return segment
 
 
 def _with_outputs(graph: Graph, example: object) -> torch.fx.graph.CodeGen:

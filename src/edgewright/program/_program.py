@@ -59,8 +59,8 @@ class Program:
         graph_module: The graph and its tensors. Do not change it; rewrite a `copy`.
         example_inputs: Inputs of two samples: those it was captured with, or two samples of the
             task's data after a pass that had a task. Exports are checked on them.
-        exits: Number of early exits. With ``exits > 0`` the outputs are one logits tensor per
-            exit: the early exits first, then the final output.
+        exits: Number of early exits. With ``exits > 0`` the outputs are one tensor per exit: the
+            early exits first, then the final output.
 
     Example:
         >>> import torch

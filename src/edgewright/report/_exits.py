@@ -6,10 +6,14 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from edgewright.core import (
+    ACCURACY,
     CurvePoint,
     Manifest,
+    Measurement,
+    MetricSpec,
     OperatingPoint,
     format_count,
+    format_metric,
     format_percent,
     format_significant,
     format_threshold,
@@ -17,6 +21,7 @@ from edgewright.core import (
 from edgewright.report._charts import MACS, Point, bar, wide_and_narrow
 from edgewright.report._html import Markup, el
 from edgewright.report._tables import row, section, table
+from edgewright.report._text import format_label
 
 
 def exits_section(manifest: Manifest) -> Markup:
@@ -39,9 +44,10 @@ def exits_section(manifest: Manifest) -> Markup:
     parts = [table(head, rows, "exits")]
     if len(model.points) > 1:
         parts.append(_points(model.points))
+    measure = MetricSpec(name=manifest.report.exit_measure, unit="fraction")
     if curve:
-        parts += [*_draw_curve(curve, model.points), _curve_table(curve)]
-    lead = f"{_summarize(shares, costs)} {_describe_guarantee(point)}".strip()
+        parts += [*_draw_curve(curve, measure, model.points), _curve_table(curve, measure)]
+    lead = f"{_summarize(shares, costs)} {_describe_guarantee(point, measure)}".strip()
     return section("Exits", *parts, lead=lead)
 
 
@@ -50,8 +56,9 @@ def _calibration_errors(point: OperatingPoint) -> list[str]:
     known = point.calibrated
     if known is None or not known.errors_before:
         return ["unknown"] * len(point.rules)
-    return [f"{format_percent(before)} to {format_percent(after)}" for before, after
-            in zip(known.errors_before, known.errors_after, strict=True)]
+    return [format_percent(before) if before == after else
+            f"{format_percent(before)} to {format_percent(after)}"
+            for before, after in zip(known.errors_before, known.errors_after, strict=True)]
 
 
 def _exit(name: str, share: float, samples: int, cells: list[str], cost: int) -> Markup:
@@ -62,40 +69,44 @@ def _exit(name: str, share: float, samples: int, cells: list[str], cost: int) ->
 
 
 def _points(points: tuple[OperatingPoint, ...]) -> Markup:
-    """Table of the operating points, in the bundle's order, with accuracy and cost."""
+    """Table of the operating points, in the bundle's order, with their primary metric and cost."""
+    metric = points[0].figures.metric or Measurement(name=ACCURACY.name, value=0, kind="measured")
+
     def cells(point: OperatingPoint) -> tuple[str, ...]:
         found = point.figures
-        return (_format_known(found.get("accuracy"), lambda value: format_percent(value, 2)),
+        return (_format_known(found.get(metric.name),
+                              lambda value: format_metric(metric.spec, value)),
                 _format_known(found.get("macs"), lambda value: format_count(round(value))),
                 _format_known(found.get("mean_latency_ms"), lambda value: f"{value:.3g} ms"))
 
     rows = [row(point.name, *cells(point)) for point in points]
-    return table(("Operating point", "Accuracy", "Mean MACs", "Mean latency"), rows, "points")
+    return table(("Operating point", format_label(metric.spec), "Mean MACs", "Mean latency"), rows,
+                 "points")
 
 
-def _draw_curve(curve: Sequence[CurvePoint],
+def _draw_curve(curve: Sequence[CurvePoint], measure: MetricSpec,
                 points: Sequence[OperatingPoint]) -> tuple[Markup, Markup]:
-    """Accuracy against mean cost, with the operating points that share the default's path."""
+    """Quality against mean cost, with the operating points that share the default's path."""
     default = points[0]
     shown = [Point("", point.macs, point.accuracy) for point in curve[1:]]
-    shown += [Point(point.name, macs, accuracy) for point in points
+    shown += [Point(point.name, macs, quality) for point in points
               if (point.path, point.policy) == (default.path, default.policy)
               and (macs := point.figures.get("macs")) is not None
-              and (accuracy := point.figures.get("accuracy")) is not None]
+              and (quality := point.figures.get(measure.name)) is not None]
     full = Point("no early exits taken", curve[0].macs, curve[0].accuracy)
     ordered = sorted(shown, key=lambda point: -point.cost)
-    return wide_and_narrow("Accuracy against mean multiply-accumulates", [full, *ordered],
-                           cost=MACS)
+    return wide_and_narrow(f"{format_label(measure)} against mean multiply-accumulates",
+                           [full, *ordered], cost=MACS, metric=measure)
 
 
-def _curve_table(curve: Sequence[CurvePoint]) -> Markup:
+def _curve_table(curve: Sequence[CurvePoint], measure: MetricSpec) -> Markup:
     """The curve as a table, for readers who choose their own thresholds."""
     full = curve[0].macs
     rows = [row(format_count(round(point.macs)),
                 f"{format_significant(100 * point.macs / full)} %",
                 format_percent(point.accuracy, 2),
                 ", ".join(map(format_threshold, point.thresholds))) for point in curve]
-    head = ("Mean MACs", "Of the full path", "Accuracy", "Thresholds")
+    head = ("Mean MACs", "Of the full path", format_label(measure), "Thresholds")
     return el("details", el("summary", "The curve in numbers"), table(head, rows, "curve"))
 
 
@@ -103,13 +114,13 @@ def _format_known(value: float | None, format_value: Callable[[float], str]) -> 
     return "unknown" if value is None else format_value(value)
 
 
-def _describe_guarantee(point: OperatingPoint) -> str:
+def _describe_guarantee(point: OperatingPoint, measure: MetricSpec) -> str:
     known = point.guarantee
     if known is None:
         return ""
     return (f"With probability {1 - known.delta:.3g}, on data like the {known.samples:,} "
             f"{known.split} samples it was tested on, leaving early costs at most "
-            f"{100 * known.epsilon:.3g} points of accuracy.")
+            f"{100 * known.epsilon:.3g} points of {measure.name.replace('_', ' ')}.")
 
 
 def _summarize(shares: tuple[float, ...], costs: list[int]) -> str:

@@ -107,7 +107,7 @@ class DriftMonitor:
         """Add the samples of a call; cheap unless they complete a window.
 
         Args:
-            confidence: Top softmax probability after the first segment, as for the profile's
+            confidence: Confidence after the first segment, as for the profile's
                 deciles; NaN counts as 0.
             exits: Step of the operating point's path after which each sample left.
 

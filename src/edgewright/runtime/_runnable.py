@@ -38,7 +38,20 @@ def find_runnable_points(bundle: Bundle) -> tuple[OperatingPoint, ...]:
     if len(model.outputs) != 1 and any(point.rules for point in points):
         raise BundleError(f"{bundle.path} has early exits and {len(model.outputs)} outputs; only "
                           "a model with one output can have early exits")
+    for point in points:
+        _check_scores(point, bundle)
     return points
+
+
+def _check_scores(point: OperatingPoint, bundle: Bundle) -> None:
+    """All exits of a point have scores in their files, or none; those in files need no policy."""
+    scored = {bundle.manifest.model.segments[number].score is not None
+              for number in point.path[:-1]}
+    if scored == {True, False} or (True in scored and point.policy != "confidence"):
+        raise BundleError(f"operating point {point.name!r} of {bundle.path} has the exit policy "
+                          f"{point.policy!r}, and segments with and without a score of their own "
+                          "cannot be mixed, nor scored by another policy than 'confidence'; "
+                          "compress it again")
 
 
 def _check_dtype(spec: TensorSpec, bundle: Bundle) -> None:
@@ -62,7 +75,7 @@ def make_decoder(bundle: Bundle) -> Decoder:
 
 
 def output_names(model: ModelSpec, points: Sequence[OperatingPoint]) -> list[tuple[str, ...]]:
-    """Output names per segment: the model's if a point ends there, else an exit's logits.
+    """Names of the outputs per segment: the model's if a point ends there, else an exit's.
 
     A segment with a wiring has the names that this gives.
     """
@@ -70,4 +83,5 @@ def output_names(model: ModelSpec, points: Sequence[OperatingPoint]) -> list[tup
         return [segment.wiring.gives if segment.wiring else () for segment in model.segments]
     last = {point.path[-1] for point in points}
     names = tuple(spec.name for spec in model.outputs)
-    return [names if number in last else ("logits",) for number in range(len(model.segments))]
+    return [names if number in last else ("logits",) if segment.score is None
+            else (*names, segment.score) for number, segment in enumerate(model.segments)]

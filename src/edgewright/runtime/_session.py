@@ -35,7 +35,9 @@ from edgewright.runtime.adaptation import Controller, DevicePressure, Power, Sen
 from edgewright.runtime.decoding import resize_boxes
 from edgewright.runtime.early_exit import (
     MAX_CLASSES,
+    ExitOutputs,
     ExitResult,
+    find_scores,
     run_single_sample,
     run_with_exits,
     run_without_exits,
@@ -52,9 +54,10 @@ class Session:
 
     The first segment of the point takes the model's inputs, each later one the last output of the
     previous segment, or the inputs again if the bundle says so. The first output of every segment
-    but the last is an exit's logits, shape (N, classes). Samples whose score (see `exit_scores`)
-    reaches the exit's threshold leave with these logits; only the others go on. Of a model that
-    chooses its path by the input, only the segments on the path taken run, per sample.
+    but the last is an exit's output. Samples whose score reaches the exit's threshold leave with
+    this output; only the others go on. A classifier's score is computed here from its logits (see
+    `exit_scores`), that of other goals inside the segment. Of a model that chooses its path by the
+    input, only the segments on the path taken run, per sample.
 
     Three settings decide how a call runs. Each keeps its value until it is set again, and setting
     one never changes another:
@@ -287,26 +290,28 @@ class Session:
     def power(self, value: Power) -> None:
         self._controller.power = value
 
-    def run_all_exits(self, *inputs: NDArray[Any]) -> list[Arrays]:
+    def run_all_exits(self, *inputs: NDArray[Any]) -> list[ExitOutputs]:
         """Run the default point's whole path on every sample; not counted in `stats`.
 
         Returns:
-            For each step of the path, the outputs that a sample leaving there would get.
+            For each step of the path, the outputs that a sample leaving there would get, and the
+            score if the segment computes it.
 
         Raises:
             DataError: As for a call.
         """
         samples = self._check(inputs)
         if self._router is not None:
-            return [self._router.run(inputs, samples, self._run).outputs]
+            return [ExitOutputs(self._router.run(inputs, samples, self._run).outputs)]
         path = self.points[0].path
-        found: list[Arrays] = []
+        found: list[ExitOutputs] = []
         current: Arrays = inputs
         for segment, after in pairwise(path):
             results = self._run(segment, current)
-            found.append(results[:1])
+            found.append(ExitOutputs(results[:1], find_scores(results)
+                                     if self.model.segments[segment].score else None))
             current = inputs if after in self._takes_inputs else results[-1:]
-        return [*found, self._run(path[-1], current)]
+        return [*found, ExitOutputs(self._run(path[-1], current))]
 
     def stream(self) -> Stream:
         """A stream, which keeps the model's state between calls and starts from zeros.
@@ -351,9 +356,10 @@ class Session:
         run = self._run if deadline_ms is None else self._run_timed
         if not point.rules:
             return run_without_exits(point, inputs, run, samples)
-        small = samples == 1 and self._classes <= MAX_CLASSES
+        scored = self.model.segments[point.path[0]].score is not None
+        small = samples == 1 and (scored or self._classes <= MAX_CLASSES)
         run_point = run_single_sample if small else run_with_exits
-        return run_point(point, self._takes_inputs, inputs, run, has_time)
+        return run_point(point, self._takes_inputs, inputs, run, has_time, scored=scored)
 
     def _run(self, segment: int, inputs: Arrays) -> Arrays:
         return self._checked(segment, self._compute(segment, inputs))

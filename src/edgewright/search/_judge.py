@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgewright.core import Measurement
 from edgewright.errors import UsageError
+from edgewright.goals import measure_scales
 from edgewright.pipeline import nest_outputs
 from edgewright.runtime import Session
 from edgewright.task import Split, Task
@@ -70,16 +71,17 @@ class AgreementJudge:
         self._goal, self._split, self._seed = task.goal, task.val, seed
         if not can_mix(task.val):
             raise UsageError("samples with integer inputs or of varying size cannot be mixed")
-        self._reference = [original(*inputs).outputs for inputs in self._mixtures()]
-        self._model = original.model
+        self._reference = [nest_outputs(original.model, original(*inputs).outputs)
+                           for inputs in self._mixtures()]
+        self._scales = measure_scales(map(task.goal.predictions, self._reference))
 
     def score(self, session: Session) -> float:
         """The mean agreement of all predictions, between 0 and 1."""
         shares = []
         for inputs, expected in zip(self._mixtures(), self._reference, strict=True):
-            first = nest_outputs(self._model, expected)
-            second = nest_outputs(self._model, session(*inputs).outputs)
-            shares += [agreement.shares for agreement in self._goal.agree(first, second)]
+            found = nest_outputs(session.model, session(*inputs).outputs)
+            shares += [agreement.shares
+                       for agreement in self._goal.agree(expected, found, self._scales)]
         return float(torch.cat(shares).mean())
 
     def _mixtures(self) -> Iterator[tuple[NDArray[Any], ...]]:

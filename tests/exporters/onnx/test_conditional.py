@@ -260,15 +260,15 @@ def test_export_writes_the_conditional_file(leaving: Any, tmp_path: Path,
                                             monkeypatch: pytest.MonkeyPatch) -> Any:
     made, asked = leaving(2, 8), []
 
-    def known(program: Program, thresholds: Any, *, temperatures: Any) -> Any:
-        asked.append((program, thresholds, temperatures))
+    def known(program: Program, thresholds: Any, *, temperatures: Any, confidence: Any) -> Any:
+        asked.append((program, thresholds, temperatures, confidence))
         return made.file
 
     monkeypatch.setattr(_export, "to_conditional_onnx", known)
     path = export(made.program, "onnx", str(tmp_path / "model.onnx"), thresholds=(0.5, 0.5),
                   temperatures=(0.7, 1.0))
     assert path.read_bytes() == made.file
-    assert asked == [(made.program, (0.5, 0.5), (0.7, 1.0))]
+    assert asked == [(made.program, (0.5, 0.5), (0.7, 1.0), None)]
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 
 
@@ -331,7 +331,7 @@ def test_exits_that_are_not_classifiers_are_rejected() -> None:
     program = early(Given(), torch.zeros(1, 3, 5))
     with pytest.raises(ModelError, match=r"the exits return \(1, 3, 5\) in float32, \(1, 3, 5\) in "
                                          r"float32 for one sample, expected logits \(1, classes\) "
-                                         "of the same type from all; only classifiers can exit"):
+                                         "of the same type from all; for other outputs pass the task"):
         to_conditional_onnx(program, (0.5,))
 
 

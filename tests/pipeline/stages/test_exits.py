@@ -34,6 +34,18 @@ def test_exits_that_are_no_longer_worthwhile_are_skipped(trained_program: ew.Pro
     assert "early exits left out: none is expected to save more than it costs" in said
 
 
+def test_exits_that_too_few_samples_could_calibrate_are_left_out(
+        trained_program: ew.Program, quadrant_task: Task, tmp_path: Path) -> None:
+    train, val = quadrant_task.train, quadrant_task.val.select(range(49))
+    task = Task(train, val, quadrant_task.test)
+    results = run_stages(StageContext(
+        trained_program, task, Recipe(exits=ew.EarlyExits(places=1, training=None)), 0,
+        RunDirectory.open(tmp_path, {}), RunLog(quiet=True)))
+    assert results.program.exits == 0
+    assert results.records[-1].notes == (
+        "early exits left out: the val split has 49 samples, they need 50 or more to be calibrated on",)
+
+
 def test_stages_that_lower_accuracy_or_only_add_cost_are_reverted(tmp_path: Path) -> None:
     """A recovery that ruins the network, and exits that no sample may leave by."""
     torch.manual_seed(0)

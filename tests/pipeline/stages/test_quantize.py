@@ -121,9 +121,9 @@ def test_an_unchanged_original_is_exported_and_timed_once(
         monkeypatch: pytest.MonkeyPatch) -> None:
     exported = []
 
-    def counted(program: ew.Program) -> Any:
+    def counted(program: ew.Program, goal: Any) -> Any:
         exported.append(program.is_quantized)
-        return to_segments(program)
+        return to_segments(program, goal)
 
     monkeypatch.setattr(draft_module, "to_segments", counted)
     manifest = ew.compress(trained_net, quadrant_task, recipe="fast", out=tmp_path / "run",

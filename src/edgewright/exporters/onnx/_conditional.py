@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import onnx
 import onnx_ir as ir
+from torch import nn
 
 from edgewright.errors import ModelError, UsageError
 from edgewright.exporters.onnx._nested_graphs import all_graphs, number_values
@@ -21,19 +22,21 @@ _TEMPERATURE: Final = "temperature."
 
 
 def to_conditional_onnx(program: Program, thresholds: Sequence[float | None], *,
-                        temperatures: Sequence[float] | None = None) -> bytes:
+                        temperatures: Sequence[float] | None = None,
+                        confidence: nn.Module | None = None) -> bytes:
     """Translate a program with early exits into one ONNX file that takes a single sample.
 
-    Each exit is an ``If``: its then-branch returns the exit's logits, its else-branch contains the
-    next segment with the next ``If``. A sample exits where the top softmax probability of the
-    logits divided by the temperature reaches the threshold. It is computed in double precision like
+    Each exit is an ``If``: its then-branch returns the exit's output, its else-branch contains the
+    next segment with the next ``If``. A sample exits where its score reaches the threshold: the
+    result of ``confidence``, or else the top softmax probability of logits, divided by the
+    temperature. That is computed in double precision like
     `edgewright.runtime.confidence`, but with a different order of summation, so a probability that
     equals the threshold up to its last bits may fall on either side.
 
     The inputs are the program's, with a batch of one. The outputs are ``output_0``, the logits
-    (1, classes), and ``exit``, the index of the exit taken, int64 (1,); the last exit is
-    ``program.exits``. The initializers ``threshold.0`` and ``temperature.0`` belong to the first
-    exit, and so on.
+    (1, classes) or the exit's output (1, ...), and ``exit``, the index of the exit taken, int64
+    (1,); the last exit is ``program.exits``. The initializers ``threshold.0`` and ``temperature.0``
+    belong to the first exit, and so on; there is no temperature with ``confidence``.
 
     ONNX Runtime optimizes each branch like a separate file: integer layers of a quantized program
     are fused within it, and the logits are bit-identical to those of the segments run one by one.
@@ -42,12 +45,16 @@ def to_conditional_onnx(program: Program, thresholds: Sequence[float | None], *,
     Args:
         program: A program in floating point or quantized.
         thresholds: One per early exit; None for an exit that is never taken.
-        temperatures: One per early exit, above 0; 1 by default.
+        temperatures: One per early exit, above 0; 1 by default. Only for logits.
+        confidence: From an exit's output to how sure it is of each sample, (N,), as
+            `edgewright.goals.make_exit_confidence` makes it; None for a classifier's logits.
 
     Raises:
-        UsageError: The program has no early exits, or thresholds or temperatures do not fit them.
-        ModelError: The exits do not all return logits (N, classes) of the same shape, an exit is
-            not attached to a cut, or an operator cannot be translated; the message names it.
+        UsageError: The program has no early exits, temperatures are given with a confidence, or
+            thresholds or temperatures do not fit the exits.
+        ModelError: The exits do not all return the same shape, or no logits (N, classes) although
+            there is no confidence, an exit is not attached to a cut, or an operator cannot be
+            translated; the message names it.
 
     Example:
         >>> import torch
@@ -63,10 +70,13 @@ def to_conditional_onnx(program: Program, thresholds: Sequence[float | None], *,
         >>> [array.tolist() for array in engine.run((np.array([[1, 1]], np.float32),))]
         [[[2.0, 2.0]], [1]]
     """
+    if confidence is not None and temperatures is not None:
+        raise UsageError("temperatures divide logits of classes, but this goal's exits compute "
+                         "their own score; pass thresholds alone")
     temperatures = (1.0,) * program.exits if temperatures is None else temperatures
-    _check(program, thresholds, temperatures)
+    _check(program, thresholds, temperatures, scored=confidence is not None)
     models = [ir.from_proto(onnx.load_from_string(to_onnx(part)))
-              for part in split_at_exits(program)]
+              for part in split_at_exits(program, confidence)]
     levels = [math.inf if threshold is None else threshold for threshold in thresholds]
     _nest([model.graph for model in models], list(zip(levels, temperatures, strict=True)))
     content: bytes = ir.to_proto(models[0]).SerializeToString(deterministic=True)
@@ -91,7 +101,7 @@ def replace_thresholds(model: bytes, thresholds: Sequence[float]) -> bytes:
 
 
 def _check(program: Program, thresholds: Sequence[float | None],
-           temperatures: Sequence[float]) -> None:
+           temperatures: Sequence[float], *, scored: bool) -> None:
     if program.exits == 0:
         raise UsageError("the program has no early exits; add exits before exporting with "
                          "thresholds, or export without thresholds")
@@ -102,11 +112,13 @@ def _check(program: Program, thresholds: Sequence[float | None],
     if min(temperatures) <= 0:
         raise UsageError(f"temperatures must be above 0, got {list(temperatures)}")
     kinds = [(shape_of(node), node.meta["val"].dtype) for node in outputs_of(program)]
-    if len(set(kinds)) > 1 or len(kinds[0][0]) != 2:
+    is_classifier = len(kinds[0][0]) == 2 and kinds[0][0][1] > 1
+    if len(set(kinds)) > 1 or not (scored or is_classifier):
         listed = ", ".join(f"{shape} in {str(dtype).removeprefix('torch.')}"
                            for shape, dtype in kinds)
         raise ModelError(f"the exits return {listed} for one sample, expected logits (1, classes) "
-                         "of the same type from all; only classifiers can exit early")
+                         "of the same type from all; for other outputs pass the task, whose goal "
+                         "says how sure an exit is")
 
 
 def _check_count(name: str, values: Sequence[float | None], exits: int) -> None:
@@ -136,21 +148,30 @@ def _nest(graphs: Sequence[ir.Graph], rules: Sequence[tuple[float, float]]) -> N
 def _nest_in_else_branch(graph: ir.Graph, rest: ir.Graph, index: int,
                          rule: tuple[float, float]) -> None:
     """Make a segment return the result of its exit or of the rest of the network."""
-    logits, features = graph.outputs
+    output, *scores, features = graph.outputs
     entry, = rest.inputs
     entry.replace_all_uses_with(features)
     rest.inputs.clear()
     rest.name = f"after_exit_{index}"
     exit_branch = ir.Graph([], [], nodes=[], name=f"exit_{index}")
-    passed = ir.tape.Tape(exit_branch).op("Identity", [logits])
-    passed.type, passed.shape = logits.type, logits.shape
+    passed = ir.tape.Tape(exit_branch).op("Identity", [output])
+    passed.type, passed.shape = output.type, output.shape
     exit_branch.outputs[:] = _results(exit_branch, passed, index)
     chosen = ir.tape.Tape(graph).op_multi_out(
-        "If", [_is_confident(graph, logits, index, rule)],
+        "If", [_reaches(graph, scores[0], index, rule) if scores
+               else _is_confident(graph, output, index, rule)],
         {"then_branch": exit_branch, "else_branch": rest}, num_outputs=2)
     for value, inner in zip(chosen, rest.outputs, strict=True):
         value.type, value.shape = inner.type, inner.shape
     graph.outputs[:] = chosen
+
+
+def _reaches(graph: ir.Graph, score: ir.Value, index: int, rule: tuple[float, float]) -> ir.Value:
+    """Whether the score (1,) of the one sample reaches the threshold, a scalar."""
+    tape = ir.tape.Tape(graph)
+    threshold = tape.initializer(_double(rule[0]), f"{_THRESHOLD}{index}")
+    wide = tape.op("Cast", [score], {"to": ir.DataType.DOUBLE})
+    return tape.op("GreaterOrEqual", [tape.op("ReduceMax", [wide], {"keepdims": 0}), threshold])
 
 
 def _is_confident(graph: ir.Graph, logits: ir.Value, index: int,
@@ -170,13 +191,13 @@ def _double(value: float) -> ir.TensorProtocol:
     return ir.tensor(np.array(value, np.float64))
 
 
-def _results(graph: ir.Graph, logits: ir.Value, index: int) -> tuple[ir.Value, ir.Value]:
-    """The logits of one sample, and a new constant with the index of the exit."""
+def _results(graph: ir.Graph, output: ir.Value, index: int) -> tuple[ir.Value, ir.Value]:
+    """The output of one sample, and a new constant with the index of the exit."""
     number = ir.tape.Tape(graph).op("Constant", [],
                                     {"value": ir.tensor(np.array([index], np.int64))})
     number.type, number.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([1])
-    logits.shape = _single_sample_shape(logits)
-    return logits, number
+    output.shape = _single_sample_shape(output)
+    return output, number
 
 
 def _single_sample_shape(value: ir.Value) -> ir.Shape:

@@ -15,7 +15,7 @@ from edgewright.runtime.engines import Arrays, run_one_by_one
 
 @final
 class EveryExitEngine:
-    """Computes the logits of all exits with a single conditional ONNX file; a `runtime.Engine`.
+    """Computes the outputs of all exits with a single conditional ONNX file; a `runtime.Engine`.
 
     For each exit, the file's thresholds are replaced so that every sample exits there and none
     before, so that all branches are run. Samples are run one by one.
@@ -38,17 +38,17 @@ class EveryExitEngine:
         return self._engines[0].runtime
 
     def run(self, inputs: Arrays) -> Arrays:
-        """Compute the logits of each exit, (N, classes), from inputs of shape (N, ...).
+        """Compute the output of each exit, (N, ...), from inputs of shape (N, ...).
 
         Raises:
             ParityError: A sample does not exit where the thresholds require it.
         """
         found = []
         for index, engine in enumerate(self._engines):
-            logits, exits = run_one_by_one(inputs, engine.run)
+            output, exits = run_one_by_one(inputs, engine.run)
             if (exits != index).any():
                 raise ParityError(f"the exported file takes the exits {np.unique(exits)}, "
                                   f"expected {index}; no file was written; "
                                   "please report the model")
-            found.append(logits)
+            found.append(output)
         return tuple(found)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import ClassVar, final
 
 from edgewright.core import Budget
-from edgewright.exits import EarlyExits, add_exits, limit_exits
+from edgewright.exits import (
+    MIN_CALIBRATION_SAMPLES,
+    EarlyExits,
+    add_exits,
+    check_goal,
+    limit_exits,
+)
 from edgewright.goals import Goal
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline.stages._context import StageContext
@@ -32,15 +38,19 @@ class Exits(Stage[EarlyExits]):
         """Limit the number of exits to the places in the graph, and the drop to the budget's.
 
         Exits are left out if the goal has no confidence, or the program has routes.
+
+        Raises:
+            UsageError: The exits' policy does not fit the goal.
         """
         exits, note = recipe.exits, ""
         if exits is not None and has_routes(program.graph):
             return AdjustedRecipe(recipe.replace(exits=None), "exits left out: the program chooses "
                                   "its path by the input already")
-        if exits is not None and not goal.allows_exits:
+        if exits is not None and goal.exit_obstacle:
             return AdjustedRecipe(recipe.replace(exits=None), "exits left out: the goal "
-                                f"{goal.name} has no confidence by which a sample could leave")
+                                  f"{goal.name} cannot have them, {goal.exit_obstacle}")
         if exits is not None:
+            check_goal(goal, exits.calibration.policy)
             exits, note = limit_exits(program, exits)
         if exits is not None and budget.max_drop is not None:
             drop = min(exits.calibration.max_drop, budget.max_drop.value)
@@ -48,8 +58,14 @@ class Exits(Stage[EarlyExits]):
         return AdjustedRecipe(recipe.replace(exits=exits), note)
 
     def run(self, program: Program, config: EarlyExits, context: StageContext) -> Program:
-        """Add the exits that are still worthwhile for the current program; possibly none."""
-        exits, note = limit_exits(program, config)
+        """Add the exits that are still worthwhile for the current program; possibly none.
+
+        There are none either if the validation split is too small to choose thresholds on.
+        """
+        samples = len(context.task.val)
+        exits, note = limit_exits(program, config) if samples >= MIN_CALIBRATION_SAMPLES else (
+            None, f"early exits left out: the val split has {samples} samples, they need "
+                  f"{MIN_CALIBRATION_SAMPLES} or more to be calibrated on")
         if note:
             context.record_decision(note)
         if exits is None:

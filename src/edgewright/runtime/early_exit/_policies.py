@@ -183,4 +183,5 @@ def check_logits(logits: NDArray[Any]) -> None:
     """
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise DataError(f"an exit returned logits of shape {logits.shape}, expected (N, classes) "
-                        "with two classes or more; only classifiers can exit early")
+                        "with two classes or more; for another goal the segment has a score of "
+                        "its own, which the manifest names")
