@@ -39,7 +39,7 @@ def random_problem(seed: int, *, forbids: bool = False) -> ChoiceProblem:
 def test_answers_are_the_best_ones_in_order(seed: int) -> None:
     problem = random_problem(seed, forbids=seed % 2 == 0)
     reference = enumerate_choices(problem)[:3]
-    found = solve_choices(problem, count=3)
+    found = list(solve_choices(problem, count=3))
     assert len(found) == len(reference)
     assert [solution.damage for solution in found] == pytest.approx(
         [solution.damage for solution in reference], rel=2e-3, abs=2e-3)
@@ -65,7 +65,7 @@ def test_the_nearest_miss_has_the_smallest_largest_ratio(seed: int) -> None:
     problem = random_problem(seed)
     tight = ChoiceProblem(problem.decisions, problem.damage, problem.costs,
                           {"a": 0.5, "b": 1.0})
-    assert solve_choices(tight) == []
+    assert list(solve_choices(tight)) == []
     found = find_nearest_miss(tight)
     assert found is not None
 

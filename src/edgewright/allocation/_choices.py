@@ -14,7 +14,7 @@ polytope of a graphical model (Wainwright & Jordan 2008, section 4.1.1), with ro
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
@@ -95,8 +95,11 @@ class Solution:
 
 
 def solve_choices(problem: ChoiceProblem, *, count: int = 1, distance: int = 1,
-                  distinct: Sequence[Hashable] = (), seconds: float = 30.0) -> list[Solution]:
+                  distinct: Sequence[Hashable] = (),
+                  seconds: float = 30.0) -> Iterator[Solution]:
     """Find the choices with the least damage within the limits, the best first.
+
+    Each is searched when it is asked for.
 
     Args:
         problem: The problem.
@@ -105,7 +108,7 @@ def solve_choices(problem: ChoiceProblem, *, count: int = 1, distance: int = 1,
         distinct: The decisions that must differ; empty for all of them.
         seconds: Longest time for each answer.
 
-    Returns:
+    Yields:
         Up to ``count`` solutions; none if no choice meets the limits.
 
     Example:
@@ -120,18 +123,18 @@ def solve_choices(problem: ChoiceProblem, *, count: int = 1, distance: int = 1,
     model = _Model(problem, problem.damage)
     for name, limit in problem.limits.items():
         model.limit(name, limit)
-    found: list[Solution] = []
-    while len(found) < count:
+    found = 0
+    while found < count:
         solution = model.solve(seconds)
         if solution is None:
-            break
+            return
         excess = {name: solution.costs[name] - limit for name, limit in problem.limits.items()
                   if solution.costs[name] > limit * (1 + _ROUNDING)}
         if not excess:
-            found.append(solution)
+            found += 1
+            yield solution
         model.exclude(solution.options, distinct or tuple(problem.decisions),
                       1 if excess else distance)
-    return found
 
 
 def find_smallest(problem: ChoiceProblem, cost: str) -> Solution | None:

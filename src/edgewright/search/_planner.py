@@ -78,7 +78,7 @@ class Planner:
         """
         limits = correct_limits(self.budget, self.original, trials)
         problem = self._problem(self.damages, limits)
-        if next(iter(solve_choices(problem, seconds=_SECONDS)), None) is not None:
+        if next(solve_choices(problem, seconds=_SECONDS), None) is not None:
             return
         parts = []
         for name, limit in limits.items():
