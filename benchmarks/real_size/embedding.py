@@ -3,7 +3,8 @@
 The 60 pairs of a speaker and a digit are the classes (50 recordings each). 36 of them are trained
 on, 10 others are for validation, and the remaining 14 for the test: as with faces, no class of the
 test was seen in training. Recall at 1 is the share of test recordings whose nearest other one has
-the same class; 7 % of the other recordings have it.
+the same class; 7 % of the other recordings have it. Repetitions of a word by one speaker are so
+alike that the features themselves find them nearly as often.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from benchmarks.audio.recordings import (
 )
 from benchmarks.real_size.job import Job
 
-_CHANNELS: Final = 64
+_CHANNELS: Final = 40
 _TRAIN, _VAL = 36, 10  # classes; the rest are for the test
 
 
