@@ -7,7 +7,7 @@ of 0.8 s; training recordings are shifted by up to a tenth. A tenth of the train
 out for selection, nothing is selected on the test split. The rows have the accuracies of both files
 on ONNX Runtime.
 
-The recordings are FLAC files, which soundfile decodes: pip install soundfile
+Reading them needs soundfile: pip install soundfile
 
 Example:
     python -m benchmarks.audio.fsdd --data DIR --network ds_cnn --out runs/fsdd
@@ -16,26 +16,21 @@ Example:
 from __future__ import annotations
 
 import argparse
-import io
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import edgewright as ew
+from benchmarks.audio.recordings import DIGITS, LOG_MEL, join_waveforms, read_recordings
 from benchmarks.common.paths import RESULTS
-from benchmarks.common.result_rows import describe_figures, keep, provenance
+from benchmarks.common.result_rows import describe_run, keep, provenance
 
-CLASSES: Final = tuple("0123456789")
 PACKAGES: Final = ("torch", "onnxruntime", "numpy", "soundfile")
-FEATURES: Final = ew.AudioPreprocessing(sample_rate=8000, length=6400, frame_length=256, hop=128,
-                                        fft_size=256, mels=32, fmin=60)
 
 
 class DsCnn(nn.Sequential):
@@ -50,7 +45,7 @@ class DsCnn(nn.Sequential):
                        nn.Conv2d(channels, channels, 1, bias=False),
                        nn.BatchNorm2d(channels), nn.ReLU()]
         super().__init__(*layers, nn.AvgPool2d((4, 1)), nn.AdaptiveAvgPool2d((4, 1)),
-                         nn.Flatten(), nn.Dropout(0.2), nn.Linear(4 * channels, len(CLASSES)))
+                         nn.Flatten(), nn.Dropout(0.2), nn.Linear(4 * channels, len(DIGITS)))
 
 
 class Gru(nn.Module):
@@ -58,8 +53,8 @@ class Gru(nn.Module):
 
     def __init__(self, width: int = 96) -> None:
         super().__init__()
-        self.cells = nn.GRU(FEATURES.mels, width, batch_first=True)
-        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(width, len(CLASSES)))
+        self.cells = nn.GRU(LOG_MEL.mels, width, batch_first=True)
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(width, len(DIGITS)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-mel features (N, 1, mels, frames) to logits (N, 10)."""
@@ -89,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = ew.compress(program, task, recipe=recipe, out=folder / recipe.name,
                          seed=settings.seed, name=f"fsdd-{settings.network}")
     row = {**provenance(PACKAGES, seed=settings.seed, epochs=settings.epochs),
-           **to_row(result.manifest), "training_seconds": round(trained, 1)}
+           **describe_run(result.manifest), "training_seconds": round(trained, 1)}
     keep(settings.results, f"{settings.network} {recipe.name}", row)
 
 
@@ -109,42 +104,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def make_task(folder: Path) -> ew.Task:
     """The recordings with their digits, standardized by those of the training split."""
-    train, test = (read_split(next(folder.glob(f"{name}-*.parquet"))) for name in ("train", "test"))
-    return ew.Task(train, test=test, preprocessing=FEATURES.standardize(train[0]), classes=CLASSES,
+    splits = [read_recordings(folder, name) for name in ("train", "test")]
+    train, test = ((join_waveforms(split), np.array([found.digit for found in split]))
+                   for split in splits)
+    return ew.Task(train, test=test, preprocessing=LOG_MEL.standardize(train[0]), classes=DIGITS,
                    name="fsdd")
-
-
-def read_split(file: Path) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
-    """Waveforms (N, length), and digits (N,)."""
-    rows = pq.read_table(file).to_pylist()
-    waveforms = np.concatenate([FEATURES.fit_length(_decode(row["audio"]["bytes"])[None])
-                                for row in rows])
-    return waveforms, np.array([row["label"] for row in rows])
-
-
-def _decode(content: bytes) -> NDArray[np.int16]:
-    try:
-        import soundfile  # noqa: PLC0415 - not an extra of Edgewright
-    except ImportError as error:
-        raise SystemExit("the recordings are FLAC files; run: pip install soundfile") from error
-    waveform: NDArray[np.int16]
-    waveform, rate = soundfile.read(io.BytesIO(content), dtype="int16")
-    if waveform.ndim != 1 or rate != FEATURES.sample_rate:
-        raise SystemExit(f"a recording has shape {waveform.shape} and {rate} samples per second; "
-                         f"expected one channel and {FEATURES.sample_rate}")
-    return waveform
-
-
-def to_row(manifest: ew.Manifest) -> dict[str, Any]:
-    """Figures of both files on ONNX Runtime, their ratio of sizes, and parity."""
-    report = manifest.report
-    return {
-        "original": describe_figures(report.original),
-        "compressed": describe_figures(report.compressed),
-        "times_smaller": round(report.original["size_bytes"] / report.compressed["size_bytes"], 3),
-        "stage_seconds": {stage.name: round(stage.seconds, 1) for stage in report.stages},
-        "parity": report.parity.model_dump() if report.parity else None,
-    }
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common.commands import running_command
-from edgewright.core import Figures, write_atomically
+from edgewright.core import Figures, Manifest, write_atomically
 from edgewright.measure import machine
 
 Rows = dict[str, dict[str, Any]]
@@ -49,3 +49,15 @@ def describe_figures(figures: Figures) -> dict[str, dict[str, Any]]:
     """Every figure by name, with its provenance."""
     return {m.name: m.model_dump(exclude={"name"}, exclude_none=True)
             for m in figures.measurements}
+
+
+def describe_run(manifest: Manifest) -> dict[str, Any]:
+    """Figures of the original's and the result's file, their ratio of sizes, and parity."""
+    report = manifest.report
+    return {
+        "original": describe_figures(report.original),
+        "compressed": describe_figures(report.compressed),
+        "times_smaller": round(report.original["size_bytes"] / report.compressed["size_bytes"], 3),
+        "stage_seconds": {stage.name: round(stage.seconds, 1) for stage in report.stages},
+        "parity": report.parity.model_dump() if report.parity else None,
+    }

@@ -30,7 +30,7 @@ from torch.utils.data import Dataset
 
 import edgewright as ew
 from benchmarks.common.paths import RESULTS, ROOT
-from benchmarks.common.result_rows import describe_figures, keep, provenance
+from benchmarks.common.result_rows import describe_run, keep, provenance
 
 HEIGHT, WIDTH = 144, 192
 CLASSES: Final = ("red blood cell", "white blood cell", "platelets")
@@ -179,12 +179,8 @@ def to_row(manifest: ew.Manifest) -> dict[str, Any]:
     """Figures of both files on ONNX Runtime, their ratios, and parity."""
     report = manifest.report
     return {
-        "original": describe_figures(report.original),
-        "compressed": describe_figures(report.compressed),
+        **describe_run(manifest),
         "kept_map50": round(report.compressed["map50"] / report.original["map50"], 4),
-        "times_smaller": round(report.original["size_bytes"] / report.compressed["size_bytes"], 3),
-        "stage_seconds": {stage.name: round(stage.seconds, 1) for stage in report.stages},
-        "parity": report.parity.model_dump() if report.parity else None,
         "structure": manifest.model.structure,
     }
 

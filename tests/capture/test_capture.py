@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.programs import Net
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from edgewright.capture._value_reads import LIBRARY_PATHS
 from edgewright.errors import ModelError
 from edgewright.program import Program
 
@@ -158,6 +160,30 @@ def test_the_attention_fast_path_setting_is_restored() -> None:
 def test_example_inputs_are_reduced_to_two_samples() -> None:
     program = Program.capture(nn.Linear(4, 2), torch.arange(20.0).reshape(5, 4))
     assert torch.equal(program.example_inputs[0], torch.tensor([[0., 1, 2, 3], [16, 17, 18, 19]]))
+
+
+class Selecting(nn.Module):
+    """Keeps the rows with a positive sum, as a detector keeps boxes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = x[x.sum(1) > 0]
+        if len(found) == 0:  # torch cannot guard on this size
+            return x
+        return x + found.mean()
+
+
+def test_a_size_that_depends_on_values_is_refused_with_a_way_out() -> None:
+    with pytest.raises(ModelError, match=r"Selecting cannot be captured at .*test_capture.py:\d+ "
+                                         r"\(if len\(found\) == 0:.*\): the size of a tensor depends "
+                                         r"on the values of the input, .* goal='detection'") as caught:
+        Program.capture(Selecting(), torch.randn(2, 4))
+    assert "u0" not in str(caught.value)
+
+
+def test_packages_whose_names_begin_like_torch_are_not_taken_for_it() -> None:
+    beside = str(Path(torch.__file__).parents[1] / "torchvision" / "ssd.py")
+    assert torch.__file__.startswith(LIBRARY_PATHS)
+    assert not beside.startswith(LIBRARY_PATHS)
 
 
 def test_a_failure_names_the_line_in_the_users_code() -> None:

@@ -168,6 +168,24 @@ def test_calls_that_do_not_fit_are_refused(args: Any, kwargs: Any, message: str)
         Program.capture(Encoder(), args, kwargs)
 
 
+class Cache:
+    """An object with tensors that no graph can return."""
+
+    def __init__(self, keys: Tensor) -> None:
+        self.keys = keys
+
+
+def test_an_output_of_an_untraceable_class_is_refused_by_its_name() -> None:
+    class Cached(nn.Linear):
+        def forward(self, x: Tensor) -> Any:
+            found = super().forward(x)
+            return {"logits": found, "past_key_values": [Cache(found)]}
+
+    with pytest.raises(ModelError, match=r"the output 'past_key_values.0' of the model is a Cache, "
+                                         r"which a graph cannot return.*use_cache=False"):
+        Program.capture(Cached(3, 2), torch.randn(2, 3))
+
+
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(ModelError, match=r"1 positional inputs and mask were given: .*'mask'"):
         Program.capture(nn.ReLU(), IDS.float(), {"mask": MASK})

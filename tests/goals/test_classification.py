@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from edgewright.core import ClassMask
 from edgewright.errors import DataError, ModelError, UsageError
 from edgewright.goals import Classification, Origin, Segmentation
 from edgewright.goals._classification import MeanIoU
@@ -161,6 +162,41 @@ def test_segmentation_asks_for_maps_of_logits() -> None:
         with pytest.raises(ModelError, match=r"expected floating-point logits \(N, classes, height, "
                                              r"width\) with at least two classes"):
             goal.check_outputs(wrong, inputs)
+
+
+@pytest.mark.parametrize("axis", [-1, 2])
+def test_classes_in_the_last_dimension_are_those_in_dimension_1(axis: int) -> None:
+    goal = Segmentation(ignore_index=-100, class_axis=axis, class_weights=(1, 2, 3))
+    second = Segmentation(ignore_index=-100, class_weights=(1, 2, 3))
+    logits, targets = torch.randn(N, 5, 3), torch.randint(0, 3, (N, 5))
+    targets[:, 4] = -100
+    moved = logits.movedim(2, 1)
+    goal.check_outputs(logits, (torch.zeros(N, 5),))
+    assert torch.equal(goal.check_targets(targets, ORIGIN, logits), targets)
+    assert goal.count_classes(logits) == 3
+    torch.testing.assert_close(goal.loss(logits, targets), second.loss(moved, targets))
+    for one, other in zip(goal.metrics, second.metrics, strict=True):
+        metric, expected = one.make(), other.make()
+        metric.update(logits, targets)
+        expected.update(moved, targets)
+        assert metric.compute() == expected.compute()
+    flipped = goal.agree(logits, logits.flip(2))[0].shares
+    torch.testing.assert_close(flipped, second.agree(moved, moved.flip(1))[0].shares)
+    (step,) = goal.decoding(logits)
+    assert isinstance(step, ClassMask)
+    assert step.axis == axis
+
+
+def test_a_dimension_of_classes_that_there_cannot_be_is_refused() -> None:
+    with pytest.raises(UsageError, match="class_axis is 0, the dimension of the samples"):
+        Segmentation(class_axis=0)
+    for axis, sizes in ((3, (N, 5, 3)), (-3, (N, 5, 3)), (-1, (N, 5, 1))):
+        with pytest.raises(ModelError, match=rf"expected floating-point logits with the classes in "
+                                             rf"dimension {axis} with at least two classes"):
+            Segmentation(class_axis=axis).check_outputs(torch.zeros(sizes), (torch.zeros(N, 5),))
+    with pytest.raises(DataError, match=r"asks for \(N, 5\)"):
+        Segmentation(class_axis=-1).check_targets(torch.zeros(N, 3).long(), ORIGIN,
+                                                  torch.zeros(N, 5, 3))
 
 
 def test_class_weights_fit_the_classes() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.export import ExportedProgram, ShapesCollection
 from torch.fx import GraphModule
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from edgewright.capture._constant_folding import fold_constants, folded_tensors
@@ -226,10 +227,14 @@ def format_failure(error: BaseException) -> str:
     """Describe where and why a forward pass failed, as " at file:line (code): reason"."""
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()),
                   type(error).__name__)
+    return f"{_format_place(error)}: {reason}"
+
+
+def _format_place(error: BaseException) -> str:
+    """The last line outside of torch, as " at file:line (code)"; empty if there is none."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
               if not frame.filename.startswith(LIBRARY_PATHS)]
-    where = f" at {frames[-1].filename}:{frames[-1].lineno} ({frames[-1].line})" if frames else ""
-    return f"{where}: {reason}"
+    return f" at {frames[-1].filename}:{frames[-1].lineno} ({frames[-1].line})" if frames else ""
 
 
 def _dimension_name(size: re.Match[str]) -> str:
@@ -247,6 +252,11 @@ def _explain_failure(model: nn.Module, error: BaseException,
         return (f"{refusal}{format_failure(error)} a value that depends on the input, which a "
                 "graph cannot do; compute both branches and select with torch.where, run one "
                 "with torch.cond, or do it outside of the model")
+    if isinstance(error, GuardOnDataDependentSymNode):
+        return (f"{refusal}{_format_place(error)}: the size of a tensor depends on the values of "
+                "the input, which a graph cannot hold; keep sizes fixed (mask with torch.where "
+                "instead of selecting), and let a detector return all boxes and scores: "
+                "goal='detection' applies thresholds and non-maximum suppression")
     found = _CONSTRAINT_VIOLATION.search(str(error))
     if found is not None:
         condition = _OTHER_SIZE.sub(_dimension_name, _BATCH_SIZE.sub("batch", found[1]))

@@ -18,6 +18,7 @@ from edgewright.capture._plain_outputs import as_plain, name_key, name_output
 from edgewright.errors import ModelError, UsageError
 
 _CONSTANTS: Final = (bool, int, float, str, type(None))
+_TRACED: Final = (Tensor, *_CONSTANTS, complex, torch.SymInt, torch.SymFloat, torch.SymBool)
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -46,11 +47,22 @@ class ExampleCall:
         return self.inputs[:len(self.inputs) - len(self.keywords)]
 
     def results(self, outputs: Any) -> Any:
-        """A model's outputs as plain dicts and tuples, with the batch first."""
+        """A model's outputs as plain dicts and tuples, with the batch first.
+
+        Raises:
+            ModelError: An output is of a class that holds no tensors that could be traced.
+        """
         outputs = as_plain(outputs)
+        paths, spec = pytree.tree_flatten_with_path(outputs)
+        for path, leaf in paths:
+            if not isinstance(leaf, _TRACED):
+                raise ModelError(
+                    f"the output {name_output(path)!r} of the model is a {type(leaf).__name__}, "
+                    "which a graph cannot return; return tensors, or dicts and tuples of them, and "
+                    "leave it out (a language model's cache of keys and values: "
+                    "config.use_cache=False, or the constant input use_cache=False)")
         if not self.output_batch_dims:
             return outputs
-        paths, spec = pytree.tree_flatten_with_path(outputs)
         dims = [self.output_batch_dims.get(name_output(path), 0) for path, _ in paths]
         return pytree.tree_unflatten([leaf.movedim(dim, 0) if dim else leaf
                                       for (_, leaf), dim in zip(paths, dims, strict=True)], spec)

@@ -7,6 +7,7 @@ its line.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -26,7 +27,9 @@ _READS: Final = {
     Tensor.__float__: "reads", Tensor.__index__: "reads", Tensor.__complex__: "reads",
     Tensor.numpy: "passes to numpy", Tensor.__array__: "passes to numpy",
 }
-LIBRARY_PATHS: Final = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
+# With the separator, because the folders torchvision and torchmetrics lie beside torch.
+LIBRARY_PATHS: Final = (f"{Path(torch.__file__).parent}{os.sep}",
+                        f"{Path(__file__).parent}{os.sep}", "<")
 SourceLine = tuple[str, int]
 
 

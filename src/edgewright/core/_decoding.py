@@ -54,10 +54,15 @@ class ClassProbabilities(NamedStep):
 
 
 class ClassMask(NamedStep):
-    """The most probable class of each pixel, over dimension 1."""
+    """The most probable class of each pixel, or of each token.
+
+    Attributes:
+        axis: Dimension of the classes; negative ones count from the last.
+    """
 
     step: Literal["class_mask"] = "class_mask"
     output: str = ""
+    axis: int = 1
 
 
 class Answers(NamedStep):

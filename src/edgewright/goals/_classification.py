@@ -25,8 +25,9 @@ ACCURACY: Final = MetricSpec(name="accuracy", unit="fraction")
 
 
 class _Classes(SinglePrediction):
-    """What both goals share: cross-entropy over the classes in dimension 1."""
+    """What both goals share: cross-entropy over the classes in one dimension."""
 
+    class_axis: int = 1
     class_weights: Weights | None
     label_smoothing: float
 
@@ -37,8 +38,8 @@ class _Classes(SinglePrediction):
 
     @property
     def kind(self) -> PredictionKind:
-        """Logits over classes in dimension 1."""
-        return Categorical(axis=1)
+        """Logits over classes in dimension ``class_axis``."""
+        return Categorical(self.class_axis)
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:
         """Cross-entropy with class indices, or with probabilities (N, classes, ...)."""
@@ -46,7 +47,7 @@ class _Classes(SinglePrediction):
         weight = (None if self.class_weights is None else
                   torch.as_tensor(self.class_weights, device=logits.device, dtype=logits.dtype))
         ignored = -100 if self.ignored is None else self.ignored  # torch's "none" is -100
-        return F.cross_entropy(logits, targets, weight, ignore_index=ignored,
+        return F.cross_entropy(self.classes_second(logits), targets, weight, ignore_index=ignored,
                                label_smoothing=self.label_smoothing)
 
     def exit_quality(self, outputs: Any, full: Any, targets: Any) -> Tensor:
@@ -59,8 +60,12 @@ class _Classes(SinglePrediction):
         return torch.where(counts > 0, right / counts.clamp_min(1), 1.0)
 
     def count_classes(self, outputs: Any) -> int | None:
-        """Size of dimension 1."""
-        return self.select(outputs).shape[1]
+        """Size of the classes' dimension."""
+        return self.select(outputs).shape[self.class_axis]
+
+    def classes_second(self, logits: Tensor) -> Tensor:
+        """The logits with the classes in dimension 1, (N, classes, ...)."""
+        return logits if self.class_axis == 1 else logits.movedim(self.class_axis, 1)
 
     def _check_weights(self, classes: int) -> None:
         if self.class_weights is not None and len(self.class_weights) != classes:
@@ -159,11 +164,13 @@ class Segmentation(_Classes):
     """One of several classes per pixel (or per position of a volume or a sequence).
 
     The model returns logits (N, classes, H, W), the targets are class indices (N, H, W) of the
-    same size. The metric is the mean intersection over union of the classes.
+    same size. The metric is the mean intersection over union of the classes. For a class per token,
+    as in (N, tokens, classes), set ``class_axis`` to -1.
 
     Args:
         ignore_index: Target of pixels that neither loss nor metric counts; None counts all.
         output: Name or position of the logits, if the model has several outputs, such as "out".
+        class_axis: Dimension of the classes, 1 or later; negative ones count from the last.
         class_weights: Weight of each class in the loss.
         label_smoothing: Share of the target distributed over all classes.
         metric: Other metrics by name, the primary one first.
@@ -180,6 +187,7 @@ class Segmentation(_Classes):
 
     ignore_index: int | None = None
     output: str | int | None = None
+    class_axis: int = 1
     class_weights: Weights | None = None
     label_smoothing: float = 0.0
     metric: Mapping[str, Metric] | None = None
@@ -189,6 +197,9 @@ class Segmentation(_Classes):
 
     def __post_init__(self) -> None:
         _check_settings(self)
+        if self.class_axis == 0:
+            raise UsageError("class_axis is 0, the dimension of the samples; the classes are in "
+                             "dimension 1 or later, such as -1")
 
     @property
     def ignored(self) -> int | None:
@@ -199,9 +210,9 @@ class Segmentation(_Classes):
     def own_metrics(self) -> tuple[NamedMetric, ...]:
         """Mean IoU, and accuracy of the pixels."""
         return (NamedMetric(MetricSpec(name="miou", unit="fraction"),
-                            lambda: MeanIoU(self.ignore_index)),
+                            lambda: MeanIoU(self.ignore_index, self.class_axis)),
                 NamedMetric(MetricSpec(name="pixel_accuracy", unit="fraction"),
-                            lambda: Accuracy(ignore_index=self.ignore_index)))
+                            lambda: Accuracy(self.class_axis, self.ignore_index)))
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:
         """Cross-entropy, the mean over the pixels that count; 0 if there are none."""
@@ -215,11 +226,12 @@ class Segmentation(_Classes):
 
     def decoding(self, outputs: Any) -> tuple[DecodeStep, ...]:
         """The class of each pixel."""
-        return tuple(ClassMask(output=found.name) for found in self.predictions(outputs))
+        return tuple(ClassMask(output=found.name, axis=self.class_axis)
+                     for found in self.predictions(outputs))
 
     def check_targets(self, targets: Any, origin: Origin, outputs: Any = None) -> Tensor:
         """Class indices (N, ...), int64."""
-        logits = None if outputs is None else self.select(outputs)
+        logits = None if outputs is None else self.classes_second(self.select(outputs))
         indices = as_indices(targets, origin, None if logits is None else logits.ndim - 1,
                              "the class index of each pixel")
         check_indices(indices, None if logits is None else logits.shape[1], origin,
@@ -229,13 +241,19 @@ class Segmentation(_Classes):
         return indices
 
     def check_outputs(self, outputs: Any, inputs: tuple[Tensor, ...]) -> None:
-        """Check that the prediction is floating-point logits (N, classes, H, W)."""
+        """Check that the prediction is floating-point logits with a dimension of classes."""
+        expected = ("(N, classes, height, width)" if self.class_axis == 1
+                    else f"with the classes in dimension {self.class_axis}")
         for prediction in self.predictions(outputs):
             check_prediction(prediction, len(inputs[0]),
-                             "floating-point logits (N, classes, height, width) with at least two "
-                             "classes. For one logit per pixel use goal='multi-label'",
-                             lambda sizes: len(sizes) > 1 and sizes[0] > 1)
-            self._check_weights(prediction.tensor.shape[1])
+                             f"floating-point logits {expected} with at least two classes. For one "
+                             "logit per pixel use goal='multi-label'", self._has_classes)
+            self._check_weights(prediction.tensor.shape[self.class_axis])
+
+    def _has_classes(self, sizes: tuple[int, ...]) -> bool:
+        """Whether the sizes after the batch are of positions and of at least two classes."""
+        axis = self.class_axis - (self.class_axis > 0)  # without the batch
+        return len(sizes) > 1 and -len(sizes) <= axis < len(sizes) and sizes[axis] > 1
 
 
 @final
@@ -247,19 +265,20 @@ class MeanIoU:
 
     Args:
         ignore_index: Target of pixels that are not counted.
+        axis: Dimension of the classes.
     """
 
-    def __init__(self, ignore_index: int | None) -> None:
-        self._ignored = ignore_index
+    def __init__(self, ignore_index: int | None, axis: int = 1) -> None:
+        self._ignored, self._axis = ignore_index, axis
         self._matrix: Any = None
 
     def update(self, predictions: Tensor, targets: Tensor, /) -> None:
         """Add a batch of logits (N, classes, ...) and class indices (N, ...)."""
         if self._matrix is None:
             self._matrix = torchmetric("classification.MulticlassConfusionMatrix",
-                                       num_classes=predictions.shape[1],
+                                       num_classes=predictions.shape[self._axis],
                                        ignore_index=self._ignored)
-        self._matrix.update(predictions.argmax(dim=1), targets)
+        self._matrix.update(predictions.argmax(dim=self._axis), targets)
 
     def compute(self) -> float:
         """The mean; NaN without pixels."""

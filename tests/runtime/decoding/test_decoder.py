@@ -24,6 +24,7 @@ from edgewright.runtime.decoding import Decoder
 
 STEPS: list[tuple[DecodeStep, tuple[int, ...], type]] = [
     (ClassProbabilities(), (3,), ClassRanking), (ClassMask(), (3, 4, 4), Mask),
+    (ClassMask(axis=-1), (5, 3), Mask),
     (Answers(), (3,), AnswerSet), (Answers(), (), AnswerSet), (UnitVector(), (5,), Vector),
     (Numbers(unit="m"), (2, 2), Quantity),
 ]
@@ -80,6 +81,8 @@ def test_without_steps_nothing_is_decoded() -> None:
     (ClassProbabilities(), {"y": (3, 4)}, r"expects \(N, classes\) of floating point, but the model"
                                           r" returns 'y' \(N, 3, 4\) float32"),
     (ClassMask(), {"y": (3,)}, r"expects \(N, classes, height, width\)"),
+    (ClassMask(axis=3), {"y": (3, 4)}, r"'class_mask' expects \(N, classes, height, width\)"),
+    (ClassMask(axis=-3), {"y": (3, 4)}, r"'class_mask' expects"),
     (UnitVector(), {"y": (3, 4)}, r"expects \(N, dimensions\)"),
     (Boxes(), {"boxes": (5, 4), "scores": (6, 2)},
      r"returns 'boxes' \(N, 5, 4\) float32 and 'scores' \(N, 6, 2\) float32"),
@@ -95,6 +98,7 @@ def test_a_step_that_does_not_fit_is_refused(step: DecodeStep, shapes: dict[str,
 
 @pytest.mark.parametrize(("step", "shapes", "count"), [
     (ClassProbabilities(), {"y": (3,)}, 3), (ClassMask(), {"y": (3, 2, 2)}, 3),
+    (ClassMask(axis=-1), {"y": (5, 3)}, 3),
     (Answers(), {"y": (3,)}, 3), (Boxes(), {"boxes": (5, 4), "scores": (5, 3)}, 3)])
 def test_classes_that_disagree_with_the_outputs_are_refused(
         step: DecodeStep, shapes: dict[str, Any], count: int) -> None:

@@ -40,3 +40,10 @@ def test_labels_without_names() -> None:
 def test_positions_of_a_sequence_are_pixels_too() -> None:
     (mask,) = decode_masks(np.array([[[0.0, 2.0], [1.0, 0.0]]]))
     assert mask.indices.tolist() == [1, 0]
+
+
+def test_the_classes_may_be_in_the_last_dimension() -> None:
+    (mask,) = decode_masks(np.array([[[0.0, 2.0, 1.0], [3.0, 0.0, 1.0]]]), NAMES, axis=-1)
+    assert mask.indices.tolist() == [1, 0]
+    assert mask.classes == 3
+    assert mask.labels == NAMES

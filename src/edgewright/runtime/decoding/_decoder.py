@@ -124,7 +124,7 @@ def _function(step: DecodeStep, names: tuple[str, ...] | None) -> _Function:
     if isinstance(step, ClassProbabilities):
         return partial(decode_classes, names=names)
     if isinstance(step, ClassMask):
-        return partial(decode_masks, names=names)
+        return partial(decode_masks, names=names, axis=step.axis)
     if isinstance(step, Answers):
         return partial(decode_answers, threshold=step.threshold, names=names)
     if isinstance(step, Boxes):
@@ -138,7 +138,8 @@ def _check(step: DecodeStep, specs: Sequence[TensorSpec], classes: tuple[str, ..
     """Check the outputs' ranks and dtypes, and the number of classes."""
     expected, fits = _SHAPES[type(step)]
     is_float = isinstance(step, Numbers) or all(np.dtype(spec.dtype).kind == "f" for spec in specs)
-    if not (is_float and all(fits(len(spec.shape)) for spec in specs) and _boxes_fit(step, specs)):
+    if not (is_float and all(fits(len(spec.shape)) for spec in specs) and _boxes_fit(step, specs)
+            and _axis_fits(step, specs)):
         found = " and ".join(f"{spec.name!r} {format_shape(spec.shape)} {spec.dtype}"
                              for spec in specs)
         raise BundleError(f"the step {step.step!r} expects {expected}"
@@ -161,11 +162,18 @@ def _boxes_fit(step: DecodeStep, specs: Sequence[TensorSpec]) -> bool:
     return boxes[-1] in (4, None) and (boxes[1] == scores[1] or None in (boxes[1], scores[1]))
 
 
+def _axis_fits(step: DecodeStep, specs: Sequence[TensorSpec]) -> bool:
+    """Whether the classes of a mask are in a dimension that the output has, after the samples'."""
+    rank = len(specs[0].shape)
+    return not isinstance(step, ClassMask) or (step.axis != 0 and -rank < step.axis < rank)
+
+
 def _class_counts(step: DecodeStep, shape: Sequence[int | None]) -> tuple[int, ...]:
     """How many names the classes may have; empty for any number."""
     if isinstance(step, Answers):
         count = count_questions(shape)
         return (1, 2) if count == 1 else () if count is None else (count,)
-    count = shape[2 if isinstance(step, Boxes) else 1]
+    axis = step.axis if isinstance(step, ClassMask) else 2 if isinstance(step, Boxes) else 1
+    count = shape[axis]
     return () if count is None else (count,)
 

@@ -18,7 +18,8 @@ class Mask:
     """The most probable class of each pixel of one sample.
 
     Attributes:
-        indices: Class index of each pixel, (H, W) int64, at the resolution of the model's output.
+        indices: Class index of each pixel, (H, W) int64, at the resolution of the model's output;
+            of each token, (tokens,).
         classes: Number of classes.
         names: Of the classes, if known.
     """
@@ -45,12 +46,14 @@ class Mask:
                 for index in np.argsort(-counts, kind="stable").tolist() if counts[index]}
 
 
-def decode_masks(logits: NDArray[Any], names: Sequence[str] | None = None) -> list[Mask]:
+def decode_masks(logits: NDArray[Any], names: Sequence[str] | None = None,
+                 axis: int = 1) -> list[Mask]:
     """The class with the largest logit, for each pixel; of equal ones the lower index.
 
     Args:
         logits: (N, classes, H, W), or (N, classes, ...).
         names: Of the classes.
+        axis: Dimension of the classes, if it is another one.
 
     Example:
         >>> logits = np.array([[[[1.0, 0.0]], [[0.0, 1.0]]]])
@@ -58,4 +61,4 @@ def decode_masks(logits: NDArray[Any], names: Sequence[str] | None = None) -> li
         [[0, 1]]
     """
     labels = None if names is None else tuple(names)
-    return [Mask(sample, logits.shape[1], labels) for sample in logits.argmax(axis=1)]
+    return [Mask(sample, logits.shape[axis], labels) for sample in logits.argmax(axis=axis)]

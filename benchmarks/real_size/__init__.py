@@ -1,0 +1,1 @@
+"""Jobs at real size: trained, compressed, and measured on the exported files."""
