@@ -199,7 +199,8 @@ answers = {f"{package} {act.__name__}": told(package, act) for package, act in [
     ("ai_edge_litert", engine("LiteRtEngine")), ("fastapi", agent), ("starlette", agent),
     ("python_multipart", agent), ("uvicorn", serve), ("httpx", remote)]}
 import torch   # once for all that need it
-for package in ("onnx", "onnxscript", "onnx_ir", "lightning_fabric", "safetensors", "scipy", "yaml"):
+for package in ("onnx", "onnxscript", "onnx_ir", "lightning_fabric", "safetensors", "scipy", "yaml",
+                "optuna"):
     answers[f"{package} compress"] = told(package, compress)
 answers["scipy by_name"] = told("scipy", by_name)
 import edgewright.pipeline

@@ -19,7 +19,7 @@ EXTRAS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
                  "onnx-ir": ("onnx_ir",), "lightning-fabric": ("lightning_fabric",),
                  "safetensors": ("safetensors",), "datasets": ("datasets",),
                  "pyarrow": ("pyarrow",), "scikit-learn": ("sklearn",), "scipy": ("scipy",),
-                 "pyyaml": ("yaml",), "torchmetrics": ("torchmetrics",),
+                 "pyyaml": ("yaml",), "optuna": ("optuna",), "torchmetrics": ("torchmetrics",),
                  "pycocotools": ("pycocotools",)},
     "image": {"pillow": ("PIL",)},
     "openvino": {"openvino": ("openvino",)},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,6 +24,8 @@ from edgewright.training._record import TrainingRecord
 from edgewright.training._run import Run
 from edgewright.training._updater import Updater
 
+if find_spec("lightning_fabric") is None:  # it is imported at the first training, which is late
+    raise ModuleNotFoundError("No module named 'lightning_fabric'", name="lightning_fabric")
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.strategy import Strategy
