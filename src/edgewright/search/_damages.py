@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgewright.allocation import Damages, JointSpace
-from edgewright.channels import LegalWidths, compute_group_widths
+from edgewright.channels import LegalWidths, compute_group_widths, remove_channels
 from edgewright.core import write_atomically
 from edgewright.program import fold_batch_norm
 from edgewright.pruning import ChannelPruning, measure_block_damages, score_channels
@@ -20,7 +21,8 @@ from edgewright.quantization import (
     measure_sensitivities,
     resolve,
 )
-from edgewright.task import Task
+from edgewright.task import Split, Task
+from edgewright.training import measure_loss
 
 
 def measure_damages(space: JointSpace, task: Task, scheme: Quantization, *, samples: int,
@@ -28,7 +30,8 @@ def measure_damages(space: JointSpace, task: Task, scheme: Quantization, *, samp
     """Predict how much the loss rises by each decision alone; nothing is trained.
 
     - Without a block: the measured rise.
-    - With a narrower group: the summed Gauss-Newton scores of the channels removed.
+    - With a narrower group: the measured rise at about half its width, and in proportion to the
+      summed Gauss-Newton scores of the channels removed at its other widths.
     - With fewer bits: half the trace of the Hessian times the mean squared change of the weights
       (HAWQ-V2, Dong et al. 2020, eq. 2.11).
 
@@ -51,7 +54,7 @@ def measure_damages(space: JointSpace, task: Task, scheme: Quantization, *, samp
     shown = task.train.sample(samples, seed=seed)
     found = Damages(
         measure_block_damages(space.program, space.blocks, shown, task.goal),
-        _width_damages(space, task, samples, seed),
+        _width_damages(space, task, shown, seed),
         _bit_damages(space, task, scheme, samples, seed))
     write_atomically(path, json.dumps({
         "blocks": found.blocks, "bits": found.bits,
@@ -64,16 +67,27 @@ def _read(stored: dict[str, Any]) -> Damages:
                    stored["bits"])
 
 
-def _width_damages(space: JointSpace, task: Task, samples: int,
-                   seed: int) -> list[np.ndarray]:
-    """The summed scores of the channels that each width removes."""
+def _width_damages(space: JointSpace, task: Task, shown: Split,
+                   seed: int) -> list[NDArray[np.float64]]:
+    """The rise of the loss with each width of each group."""
     if not space.groups.groups:
         return []
-    config = ChannelPruning(samples=samples)
+    config = ChannelPruning(samples=len(shown))
     scores = score_channels(space.program, task, space.groups, config, seed)
     ranked = compute_group_widths(space.groups, LegalWidths(), scores, normalize=False)
-    return [group.cumulative_scores()[-1] - group.cumulative_scores()[widths]
-            for group, widths in zip(ranked, space.widths, strict=True)]
+    before = measure_loss(space.program.module(), shown, task.goal)
+    found = []
+    for group, widths in zip(ranked, space.widths, strict=True):
+        kept = group.cumulative_scores()[widths]
+        lost = group.cumulative_scores()[-1] - kept
+        half = int(np.abs(widths - group.count / 2).argmin())
+        if lost[half] > 0:
+            narrow = remove_channels(space.program, space.groups,
+                                     group.ranked[: group.count - int(widths[half])])
+            rise = measure_loss(narrow.module(), shown, task.goal) - before
+            lost = lost * (max(0.0, rise) / lost[half])
+        found.append(lost)
+    return found
 
 
 def _bit_damages(space: JointSpace, task: Task, scheme: Quantization, samples: int,
