@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -234,7 +235,19 @@ class Searcher:
             trial.figures["latency_ms"]))
 
     def _cost_ratio(self, trial: Trial) -> float:
-        return trial.cost_ratio(self.builder.settings.budget, self.builder.original)
+        """The largest ratio of a cost to its limit, with the latency of all alike trials.
+
+        Files that differ only in their training take the same time, so that the median over them
+        is less noisy than each.
+        """
+        alike = [trial.figures["latency_ms"], *(
+            other.figures["latency_ms"] for other in self.store.trials()
+            if other.name != trial.name and _structure(other) == _structure(trial))]
+        latency = trial.figures.find("latency_ms")
+        figures = trial.figures if latency is None else trial.figures.with_(
+            latency.replace(value=statistics.median(alike)))
+        return trial.replace(figures=figures).cost_ratio(self.builder.settings.budget,
+                                                         self.builder.original)
 
     def _describe(self, trial: Trial) -> str:
         metric, ratio = trial.figures.metric, self._cost_ratio(trial)
@@ -248,6 +261,12 @@ class Searcher:
 def _name(proposal: Proposal, place: str) -> str:
     """Directory of a candidate: its proposal, and where in the search it was built."""
     return f"{proposal.number:02d}-{place}"
+
+
+def _structure(trial: Trial) -> tuple[object, ...]:
+    """What decides the latency of a trial's file: blocks, widths and bits."""
+    recipe = trial.recipe
+    return recipe.blocks, recipe.prune, recipe.quantize and recipe.quantize.layers
 
 
 def _proposal_of(trial: Trial) -> Proposal:
