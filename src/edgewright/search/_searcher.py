@@ -237,8 +237,8 @@ class Searcher:
     def _cost_ratio(self, trial: Trial) -> float:
         """The largest ratio of a cost to its limit, with the latency of all alike trials.
 
-        Files that differ only in their training take the same time, so that the median over them
-        is less noisy than each.
+        Files that differ only in their training and bits take the same time, so that the median
+        over them is less noisy than each.
         """
         alike = [trial.figures["latency_ms"], *(
             other.figures["latency_ms"] for other in self.store.trials()
@@ -264,9 +264,8 @@ def _name(proposal: Proposal, place: str) -> str:
 
 
 def _structure(trial: Trial) -> tuple[object, ...]:
-    """What decides the latency of a trial's file: blocks, widths and bits."""
-    recipe = trial.recipe
-    return recipe.blocks, recipe.prune, recipe.quantize and recipe.quantize.layers
+    """What decides the latency of a trial's file; fewer bits are stored, not computed in."""
+    return trial.recipe.blocks, trial.recipe.prune
 
 
 def _proposal_of(trial: Trial) -> Proposal:
