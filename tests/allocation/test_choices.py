@@ -6,6 +6,7 @@ from collections.abc import Hashable
 
 import numpy as np
 import pytest
+from tests.allocation.enumeration import enumerate_choices
 
 from edgewright.allocation import (
     ChoiceProblem,
@@ -14,7 +15,6 @@ from edgewright.allocation import (
     find_smallest,
     solve_choices,
 )
-from edgewright.allocation._choices import enumerate_choices
 
 
 def random_problem(seed: int, *, forbids: bool = False) -> ChoiceProblem:

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 import numpy as np
 import pytest
 import torch
+from tests.allocation.enumeration import enumerate_choices
 from torch import Tensor, nn
 
 from edgewright.allocation import (
@@ -22,7 +23,6 @@ from edgewright.allocation import (
     select_blocks,
     solve_choices,
 )
-from edgewright.allocation._choices import enumerate_choices
 from edgewright.channels import find_branches, find_groups, remove_branch, remove_channels
 from edgewright.program import Program, fold_batch_norm
 

@@ -13,7 +13,6 @@ polytope of a graphical model (Wainwright & Jordan 2008, section 4.1.1), with ro
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
@@ -142,8 +141,7 @@ def find_smallest(problem: ChoiceProblem, cost: str) -> Solution | None:
 
     Combinations that the damage forbids stay forbidden. Among equal ones any may be returned.
     """
-    forbidden = [Table(table.decisions, np.where(np.isinf(table.values), np.inf, 0.0))
-                 for table in problem.damage]
+    forbidden = _forbidden_tables(problem)
     bounds = problem.costs[cost]
     if len(bounds) == 1:
         return _Model(problem, [*forbidden, *bounds[0]]).solve()
@@ -157,9 +155,7 @@ def find_nearest_miss(problem: ChoiceProblem) -> Solution | None:
 
     It is what to show if `solve_choices` finds nothing. A limit of 0 counts as 1.
     """
-    forbidden = [Table(table.decisions, np.where(np.isinf(table.values), np.inf, 0.0))
-                 for table in problem.damage]
-    model = _Model(problem, forbidden)
+    model = _Model(problem, _forbidden_tables(problem))
     model.minimize_ratio(problem.limits)
     return model.solve()
 
@@ -247,17 +243,10 @@ class _Model:
             self._program.row(forbidden, np.ones(len(forbidden)), high=0.0)
 
 
-def enumerate_choices(problem: ChoiceProblem) -> list[Solution]:
-    """Every choice within the limits, the one with the least damage first; the slow reference."""
-    names = tuple(problem.decisions)
-    found = []
-    for combination in itertools.product(*(range(problem.decisions[name]) for name in names)):
-        options = dict(zip(names, combination, strict=True))
-        damage, costs = problem.damage_of(options), problem.costs_of(options)
-        if np.isfinite(damage) and all(costs[name] <= limit * (1 + _ROUNDING)
-                                       for name, limit in problem.limits.items()):
-            found.append(Solution(options, damage, costs, 0.0))
-    return sorted(found, key=lambda solution: solution.damage)
+def _forbidden_tables(problem: ChoiceProblem) -> list[Table]:
+    """The tables of damages with nothing left but what they forbid."""
+    return [Table(table.decisions, np.where(np.isinf(table.values), np.inf, 0.0))
+            for table in problem.damage]
 
 
 def _collect(objective: Sequence[Table]) -> dict[tuple[Hashable, ...], NDArray[np.float64]]:

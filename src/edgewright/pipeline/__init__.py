@@ -1,7 +1,7 @@
 """The compression pipeline: capture, baseline, stages, export, verify, bundle, report."""
 
 from edgewright.pipeline._combine import cascade, combine
-from edgewright.pipeline._directory import RunDirectory
+from edgewright.pipeline._directory import RunDirectory, checksum
 from edgewright.pipeline._evaluate import evaluate_operating_point, time_sessions
 from edgewright.pipeline._file_metric import nest_outputs
 from edgewright.pipeline._identity import run_identity
@@ -23,6 +23,7 @@ __all__ = [
     "RunSettings",
     "capture_original",
     "cascade",
+    "checksum",
     "combine",
     "evaluate_operating_point",
     "make_bundle",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final, final
 from edgewright.bundle import read_bundle
 from edgewright.core import CONSTRAINTS, Budget, Figures
 from edgewright.errors import BudgetError, StorageError, UsageError
+from edgewright.pipeline import checksum
 from edgewright.search._predictions import compare_predictions
 from edgewright.search._store import TrialStore, database_url
 from edgewright.search._trial import Trial, find_front
@@ -51,7 +51,8 @@ def read_front(folder: str | Path) -> tuple[FrontEntry, ...]:
         StorageError: It holds no search.
     """
     root = Path(folder)
-    trials, chosen = _open(root).trials(), _checksum(root / _FINISHED)
+    trials, result = _open(root).trials(), root / _FINISHED
+    chosen = checksum(result) if result.is_file() else ""
     return tuple(_read_entry(root, trial, chosen) for trial in find_front(trials))
 
 
@@ -117,13 +118,9 @@ def _read_entry(root: Path, trial: Trial, chosen: str) -> FrontEntry:
     if not finished.is_file():
         return FrontEntry(trial.name, trial.folder(root) / _TRIED, trial.figures, False, False)
     figures = read_bundle(finished).manifest.report.compressed
-    return FrontEntry(trial.name, finished, figures, True, _checksum(finished) == chosen)
+    return FrontEntry(trial.name, finished, figures, True, checksum(finished) == chosen)
 
 
 def _merit(entry: FrontEntry) -> float:
     metric = entry.figures.metric
     return 0.0 if metric is None else metric.spec.merit(metric.value)
-
-
-def _checksum(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Final, final
 
 from edgewright.allocation import JointAnswer
@@ -183,12 +182,13 @@ class Searcher:
 
     def _tighten(self, trial: Trial) -> Trial:
         """The best candidate within the limits that takes its place if it exceeds one."""
+        proposal = _proposal_of(trial)
         for attempt in range(_TIGHTENED):
-            answer = next(self.planner.answers(_proposal_of(trial).factors, self.store.trials()),
-                          None)
-            if self._cost_ratio(trial) <= 1 or answer is None:
+            if self._cost_ratio(trial) <= 1:
                 break
-            proposal = _proposal_of(trial)
+            answer = next(self.planner.answers(proposal.factors, self.store.trials()), None)
+            if answer is None:
+                break
             trial = self._build(_name(proposal, f"tightened-{attempt + 1}"),
                                 write_recipe("", answer, self.config), proposal, answer.costs)
             self.store.add(trial)
@@ -217,7 +217,7 @@ class Searcher:
         self._train(trial, (1 - _QUANTIZED_SHARE) * seconds, _QUANTIZED_SHARE * seconds, "final")
 
     def _build(self, name: str, recipe: Recipe, proposal: Proposal,
-               predicted: Mapping[str, float] = MappingProxyType({})) -> Trial:
+               predicted: Mapping[str, float]) -> Trial:
         begun = self.store.remember(f"recipe of {name}", recipe.replace(
             name=f"candidate {name}").model_dump(mode="json"))
         trial = self.builder.build(name, Recipe.model_validate(begun), proposal, predicted)
@@ -230,18 +230,24 @@ class Searcher:
 
         Of equal scores, the smaller and then the faster file is better.
         """
+        known = self.store.trials()
         return sorted(trials, key=lambda trial: (
-            max(1.0, self._cost_ratio(trial)), -trial.score, trial.figures["size_bytes"],
+            max(1.0, self._cost_ratio(trial, known)), -trial.score, trial.figures["size_bytes"],
             trial.figures["latency_ms"]))
 
-    def _cost_ratio(self, trial: Trial) -> float:
+    def _cost_ratio(self, trial: Trial, known: list[Trial] | None = None) -> float:
         """The largest ratio of a cost to its limit, with the latency of all alike trials.
 
         Files that differ only in their training and bits take the same time, so that the median
         over them is less noisy than each.
+
+        Args:
+            trial: The trial.
+            known: All trials; None reads them from the store.
         """
+        known = self.store.trials() if known is None else known
         alike = [trial.figures["latency_ms"], *(
-            other.figures["latency_ms"] for other in self.store.trials()
+            other.figures["latency_ms"] for other in known
             if other.name != trial.name and _structure(other) == _structure(trial))]
         latency = trial.figures.find("latency_ms")
         figures = trial.figures if latency is None else trial.figures.with_(

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch.fx import Node
 
@@ -173,15 +174,21 @@ def _padding(value: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> 
 def time_on_runtime(shape: LayerShape, sizes: Sequence[tuple[int, int]]) -> list[float]:
     """Median milliseconds of one layer at each (inputs, outputs), in interleaved runs."""
     generator = np.random.default_rng(0)
+    return time_files([(make_layer_model(shape, inputs, outputs),
+                        generator.standard_normal(input_shape(shape, inputs), dtype=np.float32))
+                       for inputs, outputs in sizes])
+
+
+def time_files(files: Sequence[tuple[bytes, NDArray[Any]]]) -> list[float]:
+    """Median milliseconds of ONNX files on an input each, in interleaved runs on one core."""
     candidates: dict[str, Callable[[int], object]] = {}
-    for index, (inputs, outputs) in enumerate(sizes):
-        engine = OnnxEngine(make_layer_model(shape, inputs, outputs))
-        x = generator.standard_normal(input_shape(shape, inputs), dtype=np.float32)
+    for index, (model, x) in enumerate(files):
+        engine = OnnxEngine(model)
         candidates[str(index)] = lambda _, engine=engine, x=x: (  # type: ignore[misc]
             engine.run((x,)))
     with pin_to_core():
         found = compare_latency(candidates, rounds=ROUNDS, warmup=WARMUP)
-    return [found[str(index)].median_ms for index in range(len(sizes))]
+    return [found[str(index)].median_ms for index in range(len(files))]
 
 
 def make_layer_model(shape: LayerShape, inputs: int, outputs: int) -> bytes:

@@ -22,6 +22,7 @@ from edgewright.timing._layer_timing import (
     input_shape,
     layer_shape,
     make_layer_model,
+    time_files,
 )
 
 _ZERO_POINT: Final = 128
@@ -98,15 +99,9 @@ def time_precisions(shape: LayerShape, inputs: int, outputs: int) -> PrecisionTi
 def time_in_integers(shape: LayerShape, sizes: Sequence[tuple[int, int]]) -> list[float]:
     """Median milliseconds of one layer in 8 bits at each (inputs, outputs), in interleaved runs."""
     generator = np.random.default_rng(0)
-    candidates: dict[str, Callable[[int], object]] = {}
-    for index, (inputs, outputs) in enumerate(sizes):
-        engine = OnnxEngine(make_quantized_layer_model(shape, inputs, outputs))
-        x = generator.integers(0, 256, input_shape(shape, inputs), dtype=np.uint8)
-        candidates[str(index)] = lambda _, engine=engine, x=x: (  # type: ignore[misc]
-            engine.run((x,)))
-    with pin_to_core():
-        found = compare_latency(candidates, rounds=ROUNDS, warmup=WARMUP)
-    return [found[str(index)].median_ms for index in range(len(sizes))]
+    return time_files([(make_quantized_layer_model(shape, inputs, outputs),
+                        generator.integers(0, 256, input_shape(shape, inputs), dtype=np.uint8))
+                       for inputs, outputs in sizes])
 
 
 def make_quantized_layer_model(shape: LayerShape, inputs: int, outputs: int) -> bytes:
