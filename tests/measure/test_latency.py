@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,27 @@ def test_every_round_runs_each_candidate_once_and_rotates_who_is_first() -> None
     assert {latency.runs for latency in found.values()} == {4}
 
 
+def test_runs_in_a_row_follow_an_untimed_one() -> None:
+    calls: list[tuple[str, int]] = []
+
+    def candidate(name: str) -> Callable[..., Any]:
+        return lambda index: calls.append((name, index))
+
+    found = compare_latency({name: candidate(name) for name in "ab"}, rounds=2, warmup=0,
+                            in_a_row=2)
+    row = [("a", 0), ("a", 0), ("a", 1), ("b", 0), ("b", 0), ("b", 1)]
+    assert calls[:6] == row
+    assert calls[6:9] == [("b", 2), ("b", 2), ("b", 3)]
+    assert found["a"].runs == 4
+
+
+def test_only_the_quietest_rounds_count() -> None:
+    found = compare_latency({"a": lambda index: time.sleep(0.03 if index % 2 else 0.001),
+                             "b": abs}, rounds=8, warmup=0, quietest=0.5)
+    assert found["a"].runs == found["b"].runs == 4
+    assert found["a"].high_ms < 30
+
+
 def test_measure_latency_counts_only_the_runs_after_the_warmup() -> None:
     calls: list[int] = []
     found = measure_latency(calls.append, runs=3, warmup=2)
@@ -72,11 +94,13 @@ def test_garbage_collection_that_was_off_stays_off() -> None:
         gc.enable()
 
 
-@pytest.mark.parametrize(("candidates", "rounds", "warmup"), [
-    ({}, 1, 0), ({"a": abs}, 0, 0), ({"a": abs}, 1, -1)])
-def test_nothing_to_time(candidates: dict[str, Any], rounds: int, warmup: int) -> None:
-    with pytest.raises(UsageError, match="at least one candidate and one round"):
-        compare_latency(candidates, rounds=rounds, warmup=warmup)
+@pytest.mark.parametrize(("candidates", "settings"), [
+    ({}, {}), ({"a": abs}, {"rounds": 0}), ({"a": abs}, {"warmup": -1}),
+    ({"a": abs}, {"in_a_row": 0}), ({"a": abs}, {"quietest": 0.0}),
+    ({"a": abs}, {"quietest": 1.5})])
+def test_nothing_to_time(candidates: dict[str, Any], settings: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="at least one candidate, one round and one run"):
+        compare_latency(candidates, **settings)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process choose its cores")

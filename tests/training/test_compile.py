@@ -57,8 +57,8 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 @pytest.fixture
 def fast_when_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets compiled passes seem faster than eager ones, and long enough to pay."""
-    real = compile_module._time_passes
-    monkeypatch.setattr(compile_module, "_time_passes", lambda module, call, inputs: (
+    real = compile_module.time_passes
+    monkeypatch.setattr(compile_module, "time_passes", lambda module, call, inputs: (
         real(module, call, inputs)[0], 10.0 if call is module else 5.0))
 
 
@@ -143,8 +143,8 @@ def test_auto_keeps_the_faster_version(traced: Any, fast_when_compiled: Any,
     choice = try_compile(net, inputs, "auto", 1000, nullcontext)
     assert choice.module is not net
     assert choice.notes[0].endswith("a pass takes 0.50 times as long as an eager one")
-    faster = compile_module._time_passes
-    monkeypatch.setattr(compile_module, "_time_passes", lambda module, call, inputs: (
+    faster = compile_module.time_passes
+    monkeypatch.setattr(compile_module, "time_passes", lambda module, call, inputs: (
         faster(module, call, inputs)[0], 10.0 if call is module else 11.0))
     choice = try_compile(net, inputs, "auto", 1000, nullcontext)
     assert choice == (net, ("not compiled: a compiled pass takes 1.10 times as long as an eager one",))

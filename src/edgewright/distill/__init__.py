@@ -1,9 +1,10 @@
 """Knowledge distillation: train a student from a teacher."""
 
-from edgewright.distill._as_teacher import TeacherLike, as_program, as_teacher
+from edgewright.distill._as_teacher import TeacherLike, as_program, as_teacher, compile_teacher
 from edgewright.distill._cache import cache_teacher
 from edgewright.distill._cached_teacher import CachedTeacher
 from edgewright.distill._chain import fit_chain
+from edgewright.distill._compiled_teacher import CompiledTeacher
 from edgewright.distill._config import Distillation
 from edgewright.distill._distillation_loss import DistillationLoss
 from edgewright.distill._ensemble import Ensemble
@@ -23,6 +24,7 @@ __all__ = [
     "FEATURE_LOSSES",
     "LOGIT_LOSSES",
     "CachedTeacher",
+    "CompiledTeacher",
     "Distillation",
     "DistillationLoss",
     "Ensemble",
@@ -40,6 +42,7 @@ __all__ = [
     "as_program",
     "as_teacher",
     "cache_teacher",
+    "compile_teacher",
     "find_pairs",
     "fit",
     "fit_chain",

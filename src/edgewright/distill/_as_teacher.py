@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from torch import Tensor, nn
 
+from edgewright.distill._compiled_teacher import CompiledTeacher
 from edgewright.distill._ensemble import Ensemble
 from edgewright.distill._file_teacher import FileTeacher
 from edgewright.distill._teacher import ModuleTeacher, Teacher
@@ -49,6 +50,29 @@ def as_teacher(given: TeacherLike) -> Teacher:
         return Ensemble([as_teacher(one) for one in model])
     raise UsageError(f"a {type(given).__name__} cannot be a teacher; expected a program, a module, "
                      "a file, a model reference, a Teacher, or a sequence of these")
+
+
+def compile_teacher(given: TeacherLike, example: tuple[Tensor, ...]) -> Teacher:
+    """Make a teacher for many trainings: a program or module is compiled when that pays.
+
+    Args:
+        given: As for `as_teacher`.
+        example: Inputs of two samples, to capture a module with.
+
+    Raises:
+        UsageError: An unknown reference, or an object that cannot be a teacher.
+        ModelError: The program or the module cannot be used.
+        BundleError: The exported file cannot be used.
+
+    Example:
+        >>> import torch
+        >>> type(compile_teacher(nn.Linear(4, 2), (torch.zeros(2, 4),))).__name__
+        'CompiledTeacher'
+    """
+    model = _read(given)
+    if isinstance(model, Program | nn.Module):
+        return CompiledTeacher(as_program(model, example))
+    return as_teacher(model)
 
 
 def as_program(given: TeacherLike, example: tuple[Tensor, ...]) -> Program:

@@ -6,11 +6,12 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgewright.errors import UsageError
 
@@ -38,7 +39,7 @@ class Latency:
     runs: int
 
     @classmethod
-    def of(cls, times_ns: list[int]) -> Latency:
+    def of(cls, times_ns: Sequence[int] | NDArray[np.int64]) -> Latency:
         """Summarize the times, in nanoseconds, of at least one run."""
         times_ms = np.asarray(times_ns, dtype=np.float64) / 1e6
         low, median, high = np.percentile(times_ms, (10, 50, 90)).tolist()
@@ -61,27 +62,39 @@ def measure_latency(fn: Callable[[int], object], *, runs: int = 100,
 
 
 def compare_latency(candidates: Mapping[str, Callable[[int], object]], *, rounds: int = 100,
-                    warmup: int = 10) -> dict[str, Latency]:
+                    warmup: int = 10, in_a_row: int = 1,
+                    quietest: float = 1.0) -> dict[str, Latency]:
     """Time several callables interleaved, so that speed drift affects all of them equally.
 
-    In each round every candidate runs once, called with the round's index (for example to pick a
-    sample), and the order rotates. Garbage collection is off during the measurement. Report the
-    ratios between candidates rather than the absolute times.
+    In each round every candidate runs ``in_a_row`` times, called with the number of the run (for
+    example to pick a sample), and the order of the candidates rotates. Garbage collection is off
+    during the measurement. Report the ratios between candidates rather than the absolute times.
+
+    Args:
+        candidates: What to time, by name.
+        rounds: Number of rounds.
+        warmup: Untimed runs of each candidate before the first round.
+        in_a_row: Timed runs of a candidate per round. With more than one, an untimed run precedes
+            them, so that the others have not displaced the candidate from the processor's caches.
+        quietest: Share of the rounds that count: those in which all candidates together took the
+            least time. Other programs only ever add time, so that the rest says more about them.
 
     Raises:
-        UsageError: There are no candidates, ``rounds`` is below 1, or ``warmup`` is below 0.
+        UsageError: There are no candidates, ``rounds`` or ``in_a_row`` is below 1, ``warmup`` is
+            below 0, or ``quietest`` is not above 0 and at most 1.
 
     Example:
         >>> found = compare_latency({"a": abs, "b": float}, rounds=4, warmup=1)
         >>> sorted(found), found["a"].runs
         (['a', 'b'], 4)
     """
-    if not candidates or rounds < 1 or warmup < 0:
-        raise UsageError(f"cannot time {len(candidates)} candidates in {rounds} rounds after "
-                         f"{warmup} warm-up rounds; give at least one candidate and one round, "
-                         "and no negative numbers")
+    if not candidates or min(rounds, in_a_row) < 1 or warmup < 0 or not 0 < quietest <= 1:
+        raise UsageError(f"cannot time {len(candidates)} candidates in {rounds} rounds of "
+                         f"{in_a_row} runs after {warmup} warm-up rounds, of which a share of "
+                         f"{quietest:g} counts; give at least one candidate, one round and one "
+                         "run, no negative numbers, and a share of at most 1")
     names = list(candidates)
-    times_ns: dict[str, list[int]] = {name: [] for name in names}
+    times_ns: dict[str, list[list[int]]] = {name: [] for name in names}
     with _no_garbage_collection():
         for index in range(warmup):
             for fn in candidates.values():
@@ -89,8 +102,17 @@ def compare_latency(candidates: Mapping[str, Callable[[int], object]], *, rounds
         for index in range(rounds):
             first = index % len(names)
             for name in names[first:] + names[:first]:
-                times_ns[name].append(_time_ns(candidates[name], index))
-    return {name: Latency.of(times) for name, times in times_ns.items()}
+                times_ns[name].append(_time_row(candidates[name], index * in_a_row, in_a_row))
+    totals = np.sum([np.median(rows, axis=1) for rows in times_ns.values()], axis=0)
+    kept = np.argsort(totals, kind="stable")[:max(1, round(quietest * rounds))]
+    return {name: Latency.of(np.asarray(rows)[kept].ravel()) for name, rows in times_ns.items()}
+
+
+def _time_row(fn: Callable[[int], object], first: int, count: int) -> list[int]:
+    """The times of some runs in a row, after an untimed one if there are several."""
+    if count > 1:
+        fn(first)
+    return [_time_ns(fn, first + place) for place in range(count)]
 
 
 def _time_ns(fn: Callable[[int], object], index: int) -> int:

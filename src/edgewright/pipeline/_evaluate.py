@@ -34,7 +34,10 @@ from edgewright.runtime import Session, evaluate
 from edgewright.task import Split, Task
 
 _BATCH: Final = 256
-_ROUNDS: Final = 300
+_ROUNDS: Final = 40
+_RUNS_IN_A_ROW: Final = 10
+TIMED_RUNS: Final = 450  # of each session, warm-up included
+_QUIETEST: Final = 0.5
 _WARMUP: Final = 20
 _LATENCY_SAMPLES: Final = 200
 COUNTED: Final = "counted on the graph"
@@ -140,8 +143,8 @@ def evaluate_operating_point(session: Session, split: Split,
 def time_sessions(sessions: dict[str, Session], split: Split) -> dict[str, tuple[Measurement, ...]]:
     """Median and mean latency of sessions at batch size 1 on one thread, measured in turn.
 
-    All run the same samples on one pinned core, interleaved, so that their ratio is robust to
-    changes of the machine's speed.
+    All run the same samples on one pinned core, ten in a row and interleaved, so that their ratio
+    is robust to changes of the machine's speed; the quieter half of the rounds counts.
     """
     count = min(_LATENCY_SAMPLES, len(split))
     samples = [inputs for inputs, _ in numpy_batches(split.sample(count), batch_size=1)]
@@ -151,7 +154,8 @@ def time_sessions(sessions: dict[str, Session], split: Split) -> dict[str, tuple
 
     with pin_to_core() as core:
         found = compare_latency({name: run(session) for name, session in sessions.items()},
-                                rounds=_ROUNDS, warmup=_WARMUP)
+                                rounds=_ROUNDS, warmup=_WARMUP, in_a_row=_RUNS_IN_A_ROW,
+                                quietest=_QUIETEST)
     return {name: _latency_measurements(latency, sessions[name], core)
             for name, latency in found.items()}
 

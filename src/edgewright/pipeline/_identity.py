@@ -19,7 +19,7 @@ _PACKAGES: Final = ("edgewright", "torch", "onnx", "onnxscript", "onnxruntime", 
 
 
 def run_identity(program: Program, task: Task, budget: Budget, recipe: Settings,
-                seed: int) -> dict[str, str]:
+                seed: int, teacher: str = "") -> dict[str, str]:
     """Checksums and settings that two runs must share to be the same run.
 
     Every sample of every split is hashed; see `Split.digest` for the cost.
@@ -30,6 +30,7 @@ def run_identity(program: Program, task: Task, budget: Budget, recipe: Settings,
         budget: The limits.
         recipe: The recipe, or the settings of a search.
         seed: The seed.
+        teacher: Name of the teacher; empty for the original.
     """
     preprocessing = task.preprocessing
     digests = [split.digest() for split in (task.train, task.val, task.test)]
@@ -41,6 +42,7 @@ def run_identity(program: Program, task: Task, budget: Budget, recipe: Settings,
         "budget": budget.model_dump_json(exclude_none=True),
         "recipe": recipe.model_dump_json(),
         "seed": str(seed),
+        "teacher": teacher,
         "versions": json.dumps(package_versions(), sort_keys=True),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import final
 
@@ -16,6 +17,7 @@ from edgewright.core import (
     format_size,
     write_atomically,
 )
+from edgewright.distill import Teacher
 from edgewright.errors import BudgetError
 from edgewright.exits import remove_exits
 from edgewright.pipeline._assemble import Assembly
@@ -29,6 +31,7 @@ from edgewright.pipeline.stages import StageContext, adjust_recipe, check_recipe
 from edgewright.program import Program
 from edgewright.runtime import Session
 from edgewright.task import Task, temporary_seed
+from edgewright.training import Score, evaluate_module
 
 
 @final
@@ -72,6 +75,7 @@ class RunSettings:
         seed: Seed of all random numbers.
         name: Name of the model in records.
         log: Where progress is shown.
+        teacher: The teacher of every training, shared by all runs; None for the original.
     """
 
     original: Program
@@ -80,6 +84,18 @@ class RunSettings:
     seed: int
     name: str
     log: RunLog
+    teacher: Teacher | None = None
+
+    @property
+    def teacher_name(self) -> str:
+        """Name of the teacher; empty for the original."""
+        return "" if self.teacher is None else self.teacher.name
+
+    @cached_property
+    def original_score(self) -> Score:
+        """The original's primary metric on the validation split, measured once for all runs."""
+        module = self.original.module()
+        return evaluate_module(module, self.task.val, self.task.goal)[-1]
 
 
 @final
@@ -89,12 +105,14 @@ class TriedFile:
 
     Attributes:
         figures: Metrics on the validation split, size, and modelled costs.
-        latency_ratio: Its median latency over that of the original, taken in turn.
+        latency_ms: Its median latency, taken in turn with the original.
+        original_ms: The original's in the same measurement.
         score: What it is compared by; higher is better.
     """
 
     figures: Figures
-    latency_ratio: float
+    latency_ms: float
+    original_ms: float
     score: float
 
 
@@ -128,9 +146,11 @@ class Run:
         adjusted, changes = (adjust_recipe(recipe, original, budget, task.goal) if adjust
                              else (recipe, ()))
         directory = RunDirectory.open(
-            folder, run_identity(original, task, budget, recipe, settings.seed))
+            folder, run_identity(
+                original, task, budget, recipe, settings.seed, settings.teacher_name))
         return cls(Assembly(task, budget, recipe, adjusted.exits, settings.seed, settings.name),
-                   StageContext(original, task, adjusted, settings.seed, directory, settings.log),
+                   StageContext(original, task, adjusted, settings.seed, directory, settings.log,
+                                settings.teacher, lambda: settings.original_score),
                    changes)
 
     def measure_baseline(self) -> Manifest:
@@ -182,7 +202,7 @@ class Run:
         timed = time_sessions({"original": original, "trial": session}, split)
         before, after = (Figures.of(*timed[name])["latency_ms"] for name in ("original", "trial"))
         metric = self.context.task.metric
-        return TriedFile(figures.with_(*filter(None, [size])), after / before,
+        return TriedFile(figures.with_(*filter(None, [size])), after, before,
                          metric.merit(figures[metric.name]) if score is None else score(session))
 
     def finish(self, results: StageResults) -> Result:

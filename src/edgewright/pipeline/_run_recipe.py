@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from edgewright.core import Budget
+from edgewright.distill import TeacherLike, as_teacher
 from edgewright.errors import UsageError
 from edgewright.pipeline._capture_model import capture_model
 from edgewright.pipeline._recipe import Recipe
@@ -22,7 +23,8 @@ from edgewright.training import ExperimentTracker, open_experiment_tracker
 def run_recipe(model: nn.Module | Program, task: Task, recipe: Recipe | str,  # noqa: PLR0913
                folder: Path, budget: Budget | None = None, *, ignore: Sequence[str] = (),
                seed: int = 0, name: str = "", quiet: bool = False,
-               track: ExperimentTracker | None = None) -> Result:
+               track: ExperimentTracker | None = None,
+               teacher: TeacherLike | None = None) -> Result:
     """Run a recipe, adjusted to a model and a budget.
 
     Args:
@@ -36,6 +38,7 @@ def run_recipe(model: nn.Module | Program, task: Task, recipe: Recipe | str,  # 
         name: Name of the model in records; its class name if empty.
         quiet: Print nothing.
         track: Where trainings are logged.
+        teacher: The teacher of every training; see `edgewright.fit`. None for the original.
 
     Raises:
         UsageError: Arguments that contradict each other or are out of range.
@@ -63,7 +66,8 @@ def run_recipe(model: nn.Module | Program, task: Task, recipe: Recipe | str,  # 
     name = name or type(model).__name__
     log = RunLog(quiet, None if track is None else open_experiment_tracker(track, folder))
     budget.check_metrics(task.metrics)
-    settings = RunSettings(capture_original(model, task, seed), task, budget, seed, name, log)
+    settings = RunSettings(capture_original(model, task, seed), task, budget, seed, name, log,
+                           None if teacher is None else as_teacher(teacher))
     run = Run.open(settings, recipe, folder)
     run.measure_baseline()
     return run.finish(run.build())

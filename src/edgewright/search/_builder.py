@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import final
 
-from edgewright.core import Figures, Measurement
+from edgewright.core import Figures
 from edgewright.pipeline import Recipe, Result, Run, RunSettings
 from edgewright.runtime import Session
 from edgewright.search._judge import AgreementJudge
+from edgewright.search._latencies import as_latency, time_together
 from edgewright.search._trial import Proposal, Trial
 
 
@@ -51,12 +52,15 @@ class Builder:
         run = self._open(name, recipe)
         tried = run.try_out(run.build(), self.session,
                             None if self.judge is None else self.judge.score)
-        latency = Measurement(
-            name="latency_ms", value=tried.latency_ratio * self.original["latency_ms"],
-            kind="measured", split="val", runtime="ratio to the original, taken in turn")
+        latency = as_latency(tried.latency_ms, tried.original_ms, self.original)
         return Trial(name=name, recipe=recipe, proposal=proposal, predicted=dict(predicted),
                      figures=tried.figures.with_(latency), seconds=time.perf_counter() - since,
                      score=tried.score)
+
+    def time_together(self, trials: Sequence[Trial], seconds: float) -> list[Trial]:
+        """Trials with latencies that were measured together; see `time_together`."""
+        return time_together(trials, self.folder, self.session, self.original,
+                             self.settings.task.val, seconds=seconds)
 
     def finish(self, trial: Trial) -> Result:
         """Verify a trial's file on the test split, and write its bundle and report."""

@@ -9,6 +9,7 @@ from typing import Final
 from torch import nn
 
 from edgewright.core import Budget, Limit
+from edgewright.distill import TeacherLike, compile_teacher
 from edgewright.errors import UsageError
 from edgewright.pipeline import (
     Recipe,
@@ -34,7 +35,8 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
              rate: float | None = None, time: str | float | None = None,
              search: Search | None = None, ignore: Sequence[str] = (), seed: int = 0,
              name: str | None = None, quiet: bool = False,
-             track: ExperimentTracker | None = None) -> Result:
+             track: ExperimentTracker | None = None,
+             teacher: TeacherLike | None = None) -> Result:
     """Compress a trained model to one file that meets a budget, measured on its runtime.
 
     With a recipe, the recipe is run. With a limit on size, memory, multiply-accumulates, latency
@@ -64,6 +66,9 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
         quiet: Print nothing.
         track: Log every training's loss, accuracy and learning rate to ``tensorboard`` (in
             ``out``/tensorboard) or ``mlflow`` (configured by its environment variables).
+        teacher: The teacher of every training, with the same inputs and predictions: a program, a
+            module, a file, a model reference, or several of these; see `edgewright.fit`. Give one
+            that is better than the model, if there is one. None for the model itself.
 
     Returns:
         The result, even if the budget is not met: see
@@ -95,16 +100,16 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
     if recipe is not None or not budget.limits_costs:
         _refuse_search_settings(recipe, time, search)
         return run_recipe(model, task, recipe or "balanced", folder, budget, ignore=ignore,
-                          seed=seed, name=name, quiet=quiet, track=track)
+                          seed=seed, name=name, quiet=quiet, track=track, teacher=teacher)
     log = RunLog(quiet, None if track is None else open_experiment_tracker(track, folder))
-    settings, config = _settings(model, task, budget, search, ignore, seed, name, log)
+    settings, config = _settings(model, task, budget, search, ignore, seed, name, log, teacher)
     return prepare_search(settings, config, folder, _seconds(time)).run()
 
 
 def plan(model: nn.Module | Program, task: Task, budget: Budget,  # noqa: PLR0913
          out: str | Path, *, time: str | float | None = None, search: Search | None = None,
          ignore: Sequence[str] = (), seed: int = 0, name: str | None = None,
-         quiet: bool = False) -> SearchPlan:
+         quiet: bool = False, teacher: TeacherLike | None = None) -> SearchPlan:
     """What `compress` would search, without training anything.
 
     The original and its quantized form are exported and measured, and damages are predicted; a
@@ -121,6 +126,7 @@ def plan(model: nn.Module | Program, task: Task, budget: Budget,  # noqa: PLR091
         seed: Seed of all random numbers.
         name: Name of the model in records.
         quiet: Print nothing.
+        teacher: See `compress`.
 
     Raises:
         UsageError: The budget limits no cost.
@@ -130,7 +136,7 @@ def plan(model: nn.Module | Program, task: Task, budget: Budget,  # noqa: PLR091
         raise UsageError("there is nothing to plan: the budget limits no cost; give size, ram, "
                          "latency, macs or energy")
     settings, config = _settings(model, task, budget, search, ignore, seed,
-                                 name or type(model).__name__, RunLog(quiet))
+                                 name or type(model).__name__, RunLog(quiet), teacher)
     return prepare_search(settings, config, Path(out), _seconds(time)).plan()
 
 
@@ -140,10 +146,11 @@ def _seconds(time: str | float | None) -> float:
 
 def _settings(model: nn.Module | Program, task: Task, budget: Budget,  # noqa: PLR0913, PLR0917
               search: Search | None, ignore: Sequence[str], seed: int, name: str,
-              log: RunLog) -> tuple[RunSettings, Search]:
+              log: RunLog, teacher: TeacherLike | None) -> tuple[RunSettings, Search]:
     budget.check_metrics(task.metrics)
-    config = search or Search()
-    return (RunSettings(capture_original(model, task, seed), task, budget, seed, name, log),
+    config, original = search or Search(), capture_original(model, task, seed)
+    taught_by = compile_teacher(original if teacher is None else teacher, task.train.example(2))
+    return (RunSettings(original, task, budget, seed, name, log, taught_by),
             config.replace(ignore=(*config.ignore, *ignore)))
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
 
 from pydantic import Field
 
 from edgewright.core import Settings
 from edgewright.quantization import Quantization
-from edgewright.training import Training
+from edgewright.training import Compute, Training
+
+_COMPUTE: Final = Compute(precision="fastest", compile="auto")
 
 
 @final
@@ -32,8 +34,9 @@ class Search(Settings):
     """
 
     quantize: Quantization = Quantization()
-    training: Training = Training(time=60, lr=0.02, schedule="one_cycle")
-    quantized_training: Training = Training(time=60, lr=0.001, weight_decay=1e-5, clip_norm=1.0)
+    training: Training = Training(time=60, lr=0.02, schedule="one_cycle", compute=_COMPUTE)
+    quantized_training: Training = Training(time=60, lr=0.001, weight_decay=1e-5, clip_norm=1.0,
+                                            compute=_COMPUTE)
     ignore: tuple[str, ...] = ()
     samples: int = Field(default=512, ge=2)
     race: float = Field(default=0.3, gt=0, lt=1)

@@ -49,7 +49,8 @@ def prepare_search(settings: RunSettings, config: Search, folder: Path,
     """
     since = clock.monotonic()
     directory = RunDirectory.open(folder, run_identity(
-        settings.original, settings.task, settings.budget, config, settings.seed))
+        settings.original, settings.task, settings.budget, config, settings.seed,
+        settings.teacher_name))
     store = TrialStore(database_url(folder), settings.seed)
     time = TimeBudget(seconds, used=store.seconds + clock.monotonic() - since)
     quantized = write_recipe(_QUANTIZED, None, config)

@@ -13,6 +13,7 @@ from edgewright.errors import EdgewrightError, UsageError
 from edgewright.pipeline import Recipe, Result, RunDirectory, RunLog
 from edgewright.search._builder import Builder
 from edgewright.search._config import Search
+from edgewright.search._latencies import structure_of
 from edgewright.search._planner import Planner
 from edgewright.search._race import Round, plan_race
 from edgewright.search._recipes import lengthen, write_recipe
@@ -22,6 +23,7 @@ from edgewright.search._trial import Factors, Proposal, Trial, find_front
 
 _QUANTIZED_SHARE: Final = 0.3  # of the winner's training, with quantization
 _REPEATS: Final = 5            # proposals in a row without a new answer that end a round
+_TIMING_SHARE: Final = 0.01    # of the time, for timing the best candidates together
 _TIGHTENED: Final = 3          # times that limits are corrected for a candidate above one
 
 
@@ -80,9 +82,12 @@ class Searcher:
         self._check_time()
         self._tried = [lengthen(trial.recipe, self.config, 0.0, 0.0).replace(name="")
                        for trial in self.store.first_trials()]
-        standing = self._race()
-        if standing:
-            self._train_out(self._tighten(standing[0]))
+        raced = {trial.name for trial in self._race()}
+        self._time_together()
+        if raced:
+            standing = [trial for trial in self.store.trials() if trial.name in raced]
+            self._train_out(self._tighten(self._rank(standing)[0]))
+            self._time_together()
         best = self._rank(self.store.trials())[0]
         self.log.begin("best", self._describe(best))
         result = self.builder.finish(best)
@@ -116,6 +121,15 @@ class Searcher:
             if trial.name != best.name and self.time.left > self.finish_seconds:
                 self.log.begin("front", self._describe(trial))
                 self.builder.finish(trial)
+
+    def _time_together(self) -> None:
+        """Time the best trials in one measurement, if the latency is limited."""
+        if self.builder.settings.budget.latency is None:
+            return
+        self.log.begin("latency", "the best candidates, taken in turn")
+        for trial in self.builder.time_together(self._rank(self.store.trials()),
+                                                _TIMING_SHARE * self.time.seconds):
+            self.store.add(trial)
 
     def _check_time(self) -> None:
         """Raise if not even one candidate can be built and verified, unless one has been."""
@@ -248,7 +262,7 @@ class Searcher:
         known = self.store.trials() if known is None else known
         alike = [trial.figures["latency_ms"], *(
             other.figures["latency_ms"] for other in known
-            if other.name != trial.name and _structure(other) == _structure(trial))]
+            if other.name != trial.name and structure_of(other) == structure_of(trial))]
         latency = trial.figures.find("latency_ms")
         figures = trial.figures if latency is None else trial.figures.with_(
             latency.replace(value=statistics.median(alike)))
@@ -267,11 +281,6 @@ class Searcher:
 def _name(proposal: Proposal, place: str) -> str:
     """Directory of a candidate: its proposal, and where in the search it was built."""
     return f"{proposal.number:02d}-{place}"
-
-
-def _structure(trial: Trial) -> tuple[object, ...]:
-    """What decides the latency of a trial's file; fewer bits are stored, not computed in."""
-    return trial.recipe.blocks, trial.recipe.prune
 
 
 def _proposal_of(trial: Trial) -> Proposal:

@@ -2,7 +2,7 @@
 
 from edgewright.training._augmentation import Augmentation
 from edgewright.training._check_outputs import check_program, sample_batch
-from edgewright.training._compute import Compute
+from edgewright.training._compute import Compute, has_bfloat16_instructions
 from edgewright.training._config import Training
 from edgewright.training._constrained_objective import ConstrainedObjective
 from edgewright.training._evaluate import (
@@ -78,6 +78,7 @@ __all__ = [
     "check_trainable",
     "count_stored_views",
     "evaluate_module",
+    "has_bfloat16_instructions",
     "measure_loss",
     "open_experiment_tracker",
     "requires_sample_ids",

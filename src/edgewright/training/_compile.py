@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from statistics import median
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, final
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from edgewright.errors import UsageError
 from edgewright.training._memory_format import to_memory_format
-from edgewright.training._outputs import output_tensors
+from edgewright.training._passes import compute_gradients, restore_after, time_passes
 from edgewright.training._run import Run
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 CompileMode = bool | Literal["auto"]
 
-_PASSES: Final = 3  # timed passes, eager and compiled
 _TOLERANCE: Final = 0.05  # relative; bfloat16 and fake quantizers differ by a few hundredths
 # Measured with ResNet-20 and ResNet-56 on two cores: a compiled pass took 0.6 to 0.9 of the time
 # of an eager one, and compilation took a third of a second per parameter tensor.
@@ -93,8 +91,8 @@ def try_compile(module: nn.Module, inputs: tuple[Tensor, ...], wanted: CompileMo
     """
     if wanted is False:
         return Compilation(module)
-    with _restore_after(module), context():
-        expected, eager_s = _time_passes(module, module, inputs)
+    with restore_after(module), context():
+        expected, eager_s = time_passes(module, module, inputs)
         passes = math.ceil(min(steps, seconds / max(eager_s, _MIN_PASS_SECONDS)))
         if wanted == "auto" and not _is_worthwhile(module, passes * eager_s):
             return Compilation(module, (
@@ -103,9 +101,9 @@ def try_compile(module: nn.Module, inputs: tuple[Tensor, ...], wanted: CompileMo
         candidate = _CompiledPasses(module, inputs)
         since = time.perf_counter()
         try:
-            _compute_gradients(module, candidate, inputs)
+            compute_gradients(module, candidate, inputs)
             compile_s = time.perf_counter() - since
-            found, compiled_s = _time_passes(module, candidate, inputs)
+            found, compiled_s = time_passes(module, candidate, inputs)
         except RuntimeError as error:  # of dynamo, of the compiler, of memory
             return _decline(module, wanted, f"torch.compile failed: {_first_line(error)}")
     if (distance := _relative_distance(found, expected)) > _TOLERANCE:
@@ -142,48 +140,6 @@ class _CompiledPasses(nn.Module):
     def forward(self, *inputs: Tensor) -> Any:
         is_usual = [tensor.shape for tensor in inputs] == self._shapes
         return (self._run if is_usual and self.module.training else self.module)(*inputs)
-
-
-@contextmanager
-def _restore_after(module: nn.Module) -> Iterator[None]:
-    """Set training mode; on exit restore mode and buffers, and clear the gradients."""
-    was_training = module.training
-    kept = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
-    module.train()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        module.zero_grad()
-        with torch.no_grad():
-            for buffer, before in kept:
-                buffer.copy_(before)
-        module.train(was_training)
-
-
-def _time_passes(module: nn.Module, call: nn.Module,
-                 inputs: tuple[Tensor, ...]) -> tuple[list[Tensor], float]:
-    """The gradients, and the median seconds of a forward and backward pass after warm-up."""
-    gradients, seconds = _compute_gradients(module, call, inputs), []
-    for _ in range(_PASSES):
-        since = time.perf_counter()
-        gradients = _compute_gradients(module, call, inputs)
-        seconds.append(time.perf_counter() - since)
-    return gradients, median(seconds)
-
-
-def _compute_gradients(module: nn.Module, call: nn.Module,
-                       inputs: tuple[Tensor, ...]) -> list[Tensor]:
-    """The gradients of the outputs' mean square with respect to each parameter that has one."""
-    torch.manual_seed(0)
-    module.zero_grad()
-    outputs = output_tensors(call(*inputs))
-    energy = torch.stack([output.float().square().mean() for output in outputs]).sum()
-    energy.backward()  # type: ignore[no-untyped-call]
-    gradients = [p.grad.detach().clone() for p in module.parameters() if p.grad is not None]
-    if inputs[0].is_cuda:
-        torch.cuda.synchronize(inputs[0].device)
-    return gradients
 
 
 def _is_worthwhile(module: nn.Module, seconds: float) -> bool:

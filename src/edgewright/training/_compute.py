@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from typing import Any, Literal, cast, final
 
 import torch
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -25,6 +25,10 @@ class Compute(Settings):
             objectives that compare samples see one device's samples only; the first device's
             running statistics are kept.
         precision: ``auto`` is bf16-mixed on a CUDA device that supports it, else 32-true.
+            ``fastest`` is bf16-mixed where that is faster: on a CUDA device that supports it, and
+            on a CPU with bfloat16 instructions if a measured pass takes less time. As this
+            depends on timing, weights may differ by rounding from run to run; the record states
+            the decision.
         compile: Run training passes through ``torch.compile``; True raises if that is impossible.
             ``auto`` compiles if it seems worthwhile, measures, and keeps the faster version. As
             this depends on timing, weights may differ by rounding from run to run; the record
@@ -42,7 +46,7 @@ class Compute(Settings):
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = Field(default=1, ge=1)
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    precision: Literal["auto", "fastest", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     compile: bool | Literal["auto"] = False
     channels_last: bool = True
 
@@ -57,13 +61,21 @@ class Compute(Settings):
         return self.accelerator if is_plain else write(self)
 
     def resolve_precision(self) -> ComputePrecision:
-        """Resolve ``auto`` to the precision used on this machine.
+        """Resolve ``auto`` and ``fastest`` to the precision used on this machine.
+
+        On a CPU ``fastest`` still has to be measured; see `find_fastest_precision`.
 
         Example:
             >>> Compute(accelerator="cpu").resolve_precision()
             '32-true'
         """
-        if self.precision != "auto":
-            return self.precision
+        if self.precision not in {"auto", "fastest"}:
+            return cast("ComputePrecision", self.precision)
         on_cuda = self.accelerator in {"auto", "cuda"} and torch.cuda.is_available()
         return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def has_bfloat16_instructions() -> bool:
+    """Whether this machine's CPU multiplies bfloat16 matrices faster than float32 ones."""
+    return bool(torch.cpu._is_avx512_bf16_supported()
+                or torch.cpu._is_amx_tile_supported())

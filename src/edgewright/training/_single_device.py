@@ -13,6 +13,7 @@ from edgewright.errors import UsageError
 from edgewright.training._check_outputs import check_outputs
 from edgewright.training._checkpoint import fingerprint_run
 from edgewright.training._compile import compile_passes
+from edgewright.training._compute import ComputePrecision
 from edgewright.training._config import Training
 from edgewright.training._evaluate import device_of
 from edgewright.training._loop import Loop
@@ -31,8 +32,16 @@ if TYPE_CHECKING:
     from lightning_fabric.strategies.strategy import Strategy
 
 
-def train_on_device(run: Run, fabric: Fabric, progress: Progress) -> TrainingRecord:
-    """Train a run's module in place; see `edgewright.training.train`."""
+def train_on_device(run: Run, fabric: Fabric, progress: Progress,
+                    notes: tuple[str, ...] = ()) -> TrainingRecord:
+    """Train a run's module in place; see `edgewright.training.train`.
+
+    Args:
+        run: What to train.
+        fabric: The device and precision.
+        progress: Receives every step.
+        notes: Notes for the record on what was decided before.
+    """
     module, config, device = run.module, run.config, fabric.device
     home = device_of(module)
     fingerprint = fingerprint_run(run) if run.checkpoint else ""
@@ -51,11 +60,12 @@ def train_on_device(run: Run, fabric: Fabric, progress: Progress) -> TrainingRec
             use_fastest_format(module, example, channels_last=config.compute.channels_last))
         passes = compile_passes(run, fabric, memory_format)
         updates = Updater(run, fabric, memory_format, outputs, passes.module)
-        return Loop(run, fabric, updates, fingerprint, passes.notes).train(progress)
+        return Loop(run, fabric, updates, fingerprint, (*notes, *passes.notes)).train(progress)
 
 
-def single_device_fabric(config: Training) -> Fabric:
-    """A Fabric with one device and the precision that a config requests.
+def single_device_fabric(config: Training,
+                         precision: ComputePrecision | None = None) -> Fabric:
+    """A Fabric with one device and a precision; None for the one that the config requests.
 
     Raises:
         UsageError: There is no such device, or it does not support the precision.
@@ -64,10 +74,11 @@ def single_device_fabric(config: Training) -> Fabric:
         >>> single_device_fabric(Training(compute="cpu")).device
         device(type='cpu')
     """
-    return make_fabric(config, 1, "auto")
+    return make_fabric(config, 1, "auto", precision)
 
 
-def make_fabric(config: Training, devices: int, strategy: str | Strategy) -> Fabric:
+def make_fabric(config: Training, devices: int, strategy: str | Strategy,
+                precision: ComputePrecision | None = None) -> Fabric:
     """A Fabric with several devices and a strategy; see `single_device_fabric`."""
     # Loaded only here: it loads torchmetrics and scipy, which takes seconds.
     from lightning_fabric import Fabric  # noqa: PLC0415
@@ -78,7 +89,7 @@ def make_fabric(config: Training, devices: int, strategy: str | Strategy) -> Fab
     compute = config.compute
     try:
         return Fabric(accelerator=compute.accelerator, devices=devices, strategy=strategy,
-                      precision=compute.resolve_precision())
+                      precision=precision or compute.resolve_precision())
     except (RuntimeError, ValueError, MisconfigurationException) as error:
         raise UsageError(f"cannot train with accelerator={compute.accelerator!r}, devices="
                          f"{devices} and precision={compute.precision!r} on this machine: {error}"

@@ -14,6 +14,7 @@ from edgewright.training._devices import train_on_devices
 from edgewright.training._keep_zeros import KeepZeros
 from edgewright.training._objective import Objective
 from edgewright.training._parameter_groups import check_trainable
+from edgewright.training._precision import find_fastest_precision
 from edgewright.training._progress import NoProgress, Progress
 from edgewright.training._record import TrainingRecord
 from edgewright.training._run import Run
@@ -73,6 +74,7 @@ def train(module: nn.Module, task: Task, config: Training,  # noqa: PLR0913 - pu
     try:
         if config.compute.devices > 1:
             return train_on_devices(run, shown)
-        return train_on_device(run, single_device_fabric(config), shown)
+        precision, notes = find_fastest_precision(run)
+        return train_on_device(run, single_device_fabric(config, precision), shown, notes)
     finally:
         shown.stop()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
-from edgewright.distill import make_objective
+from edgewright.distill import Teacher, TeacherLike, make_objective
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._run_log import RunLog
@@ -22,12 +23,15 @@ class StageContext:
     """What a stage works with, besides its config and its input program.
 
     Attributes:
-        original: The captured program, the teacher of every training.
+        original: The captured program.
         task: The data.
         recipe: The recipe as adjusted to the model and the budget.
         seed: Seed of all random numbers.
         directory: Stores programs, records and checkpoints.
         log: The log of the run.
+        given_teacher: The teacher of every training; None for the original.
+        original_score: Measures the original's primary metric on the validation split; None does
+            so at every call of `val_score`.
         stage: Name of the running stage.
         decisions: Notes on the stage's decisions so far.
     """
@@ -38,6 +42,8 @@ class StageContext:
     seed: int
     directory: RunDirectory
     log: RunLog
+    given_teacher: Teacher | None = None
+    original_score: Callable[[], Score] | None = None
     stage: str = ""
     decisions: list[str] = field(default_factory=list)
 
@@ -59,11 +65,19 @@ class StageContext:
         """Return the progress of a training, whose final notes are kept for the stage's record."""
         return FinalNotes(self.log.progress(self.stage), self.decisions)
 
+    @property
+    def teacher(self) -> TeacherLike:
+        """The teacher of every training; features are always learned from the original."""
+        has_features = self.recipe.distillation.features is not None
+        return self.original if has_features else self.given_teacher or self.original
+
     def objective(self, training: Training | None) -> Objective:
-        """Return the loss of a training of the stage, with the original as its teacher."""
-        return make_objective(self.original, self.task.goal, self.recipe.distillation,
+        """Return the loss of a training of the stage, with the teacher."""
+        return make_objective(self.teacher, self.task.goal, self.recipe.distillation,
                               training.label_smoothing if training else 0.0)
 
     def val_score(self, program: Program) -> Score:
         """Measure the primary metric of a program's last exit on the validation split."""
+        if program is self.original and self.original_score is not None:
+            return self.original_score()
         return evaluate_module(program.module(), self.task.val, self.task.goal)[-1]

@@ -14,7 +14,7 @@ from edgewright.training import Training, check_trainable
 
 @final
 class Recover(Stage[Training]):
-    """Trains the pruned program with the original as its teacher.
+    """Trains the pruned program with the run's teacher, the original unless another is given.
 
     `Prune` removes it from a recipe if pruning is skipped.
     """
@@ -31,6 +31,6 @@ class Recover(Stage[Training]):
 
     def run(self, program: Program, config: Training, context: StageContext) -> Program:
         """Train, or resume an interrupted training."""
-        return fit(program, context.task, config, teacher=context.original,
+        return fit(program, context.task, config, teacher=context.teacher,
                    distillation=context.recipe.distillation, seed=context.seed,
                    checkpoint=context.checkpoint, progress=context.progress())
