@@ -17,8 +17,8 @@ from edgewright.goals import Classification
 from edgewright.program import Program
 from edgewright.task import Task
 from edgewright.training import Compute, GoalLoss, Training, evaluate_module, train
-from edgewright.training import _compile as compile_module
 from edgewright.training._compile import try_compile
+from edgewright.training._passes import time_passes
 
 CPU = {"compute": "cpu"}
 ALWAYS, NEVER = -1.0, 2.0  # a clock in which compiled passes are faster, or slower
@@ -57,8 +57,9 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 @pytest.fixture
 def fast_when_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets compiled passes seem faster than eager ones, and long enough to pay."""
-    real = compile_module.time_passes
-    monkeypatch.setattr(compile_module, "time_passes", lambda module, call, inputs: (
+    real = time_passes
+    monkeypatch.setattr("edgewright.training._compile.time_passes",
+                        lambda module, call, inputs: (
         real(module, call, inputs)[0], 10.0 if call is module else 5.0))
 
 
@@ -143,8 +144,9 @@ def test_auto_keeps_the_faster_version(traced: Any, fast_when_compiled: Any,
     choice = try_compile(net, inputs, "auto", 1000, nullcontext)
     assert choice.module is not net
     assert choice.notes[0].endswith("a pass takes 0.50 times as long as an eager one")
-    faster = compile_module.time_passes
-    monkeypatch.setattr(compile_module, "time_passes", lambda module, call, inputs: (
+    faster = time_passes
+    monkeypatch.setattr("edgewright.training._compile.time_passes",
+                        lambda module, call, inputs: (
         faster(module, call, inputs)[0], 10.0 if call is module else 11.0))
     choice = try_compile(net, inputs, "auto", 1000, nullcontext)
     assert choice == (net, ("not compiled: a compiled pass takes 1.10 times as long as an eager one",))

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from edgewright.distill._teacher import ModuleTeacher, Teacher, TeacherOutput
 from edgewright.program import Program, fold_batch_norm
 from edgewright.task import Batch
-from edgewright.training import has_bfloat16_instructions
+from edgewright.training import has_bfloat16_instructions, set_memory_format
 
 _SECONDS_PER_TENSOR: Final = 0.1  # that compilation takes; ResNet-56: 12 s for 114 tensors
 _TOLERANCE: Final = 0.05  # relative; bfloat16 differs by about a hundredth
@@ -92,7 +92,8 @@ def _compile_for_inference(program: Program) -> Callable[..., Any]:
     """The final exit of a program, in evaluation mode; floating-point outputs are float32."""
     module = fold_batch_norm(program).module().eval().requires_grad_(requires_grad=False)
     dtype = torch.bfloat16 if has_bfloat16_instructions() else torch.float32
-    module.to(dtype=dtype, memory_format=torch.channels_last)
+    module.to(dtype)
+    set_memory_format(module, torch.channels_last)
     exits = program.exits
     compiled = torch.compile(module, dynamic=False, options={"freezing": True})
 

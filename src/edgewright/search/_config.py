@@ -8,7 +8,7 @@ from pydantic import Field
 
 from edgewright.core import Settings
 from edgewright.quantization import Quantization
-from edgewright.training import Compute, Training
+from edgewright.training import SGD, Compute, Training
 
 _COMPUTE: Final = Compute(precision="fastest", compile="auto")
 
@@ -19,7 +19,9 @@ class Search(Settings):
 
     Attributes:
         quantize: The quantization of every candidate, except for the bits of individual weights.
-        training: The training of every candidate; the search sets its time.
+        training: The training of every candidate in the race; the search sets its time.
+        final_training: The training of the best candidate, which is longer and so begins with
+            larger steps; the search sets its time.
         quantized_training: The training with quantization of the best candidate; the search sets
             its time.
         ignore: Names or patterns of layers whose output channels and blocks are kept.
@@ -35,6 +37,8 @@ class Search(Settings):
 
     quantize: Quantization = Quantization()
     training: Training = Training(time=60, lr=0.02, schedule="one_cycle", compute=_COMPUTE)
+    final_training: Training = Training(time=60, lr=0.05, optimizer=SGD(nesterov=True),
+                                        schedule="one_cycle", compute=_COMPUTE)
     quantized_training: Training = Training(time=60, lr=0.001, weight_decay=1e-5, clip_norm=1.0,
                                             compute=_COMPUTE)
     ignore: tuple[str, ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from edgewright.allocation import JointAnswer
 from edgewright.pipeline import Recipe
 from edgewright.pruning import BlockPruning, ChannelPruning
@@ -9,17 +11,20 @@ from edgewright.quantization import QAT, Precision, Quantization, resolve
 from edgewright.search._config import Search
 from edgewright.training import Training
 
+_EASY_BITS: Final = 8          # of weights, for which calibration is nearly as good as training
+_EASY_BITS_SHARE: Final = 0.1  # of the final training, with quantization
+_FEW_BITS_SHARE: Final = 0.3
+
 
 def write_recipe(name: str, answer: JointAnswer | None, config: Search, *,
-                 seconds: float = 0.0, quantized_seconds: float = 0.0) -> Recipe:
-    """The recipe of an answer: remove, narrow, train, quantize, and train quantized.
+                 seconds: float = 0.0) -> Recipe:
+    """The recipe of an answer: remove, narrow, train and quantize.
 
     Args:
         name: Name of the recipe.
         answer: What was decided; None to change nothing but the bits.
         config: Training and quantization of all candidates.
         seconds: Time of the training in floating point; 0 for none.
-        quantized_seconds: Time of the training with quantization; 0 to calibrate only.
 
     Example:
         >>> answer = JointAnswer(("layer1.0",), {"conv1.weight": 8}, {"conv1.weight": 4}, 0.0, {},
@@ -36,22 +41,42 @@ def write_recipe(name: str, answer: JointAnswer | None, config: Search, *,
     return Recipe(
         name=name, prune=prune, blocks=blocks,
         recover=_limit_time(config.training, seconds),
-        quantize=_train_quantized(_write_scheme(answer, config), config,
-                                  quantized_seconds))
+        quantize=_write_scheme(answer, config))
 
 
-def lengthen(recipe: Recipe, config: Search, seconds: float, quantized_seconds: float) -> Recipe:
-    """The recipe with longer trainings.
+def train_out(recipe: Recipe, config: Search, seconds: float) -> Recipe:
+    """The recipe with the final training, and training with quantization at its end.
+
+    With weights of 8 bits calibration loses next to nothing, so that little of the time is spent on
+    the slower training with quantization.
+
+    Args:
+        recipe: From `write_recipe`.
+        config: The settings it was made with.
+        seconds: Time of both trainings.
+    """
+    scheme = recipe.quantize or config.quantize
+    bits = [scheme.weights, *(one.weights for one in scheme.layers.values()
+                              if isinstance(one, Precision))]
+    has_few_bits = any(one is not None and one < _EASY_BITS for one in bits)
+    share = _FEW_BITS_SHARE if has_few_bits else _EASY_BITS_SHARE
+    quantized = config.quantized_training.replace(time=share * seconds)
+    return recipe.replace(
+        recover=_limit_time(config.final_training, (1 - share) * seconds),
+        quantize=scheme.replace(method=QAT(training=quantized)))
+
+
+def lengthen(recipe: Recipe, config: Search, seconds: float) -> Recipe:
+    """The recipe with another training of the race, and calibration only.
 
     Args:
         recipe: From `write_recipe`.
         config: The settings it was made with.
         seconds: Time of the training in floating point; 0 for none.
-        quantized_seconds: Time of the training with quantization; 0 to calibrate only.
     """
     scheme = recipe.quantize or config.quantize
     return recipe.replace(recover=_limit_time(config.training, seconds),
-                          quantize=_train_quantized(scheme, config, quantized_seconds))
+                          quantize=scheme.replace(method=config.quantize.method))
 
 
 def _write_scheme(answer: JointAnswer | None, config: Search) -> Quantization:
@@ -67,9 +92,3 @@ def _write_scheme(answer: JointAnswer | None, config: Search) -> Quantization:
 
 def _limit_time(training: Training, seconds: float) -> Training | None:
     return training.replace(time=seconds) if seconds else None
-
-
-def _train_quantized(scheme: Quantization, config: Search, seconds: float) -> Quantization:
-    if not seconds:
-        return scheme.replace(method=config.quantize.method)
-    return scheme.replace(method=QAT(training=config.quantized_training.replace(time=seconds)))

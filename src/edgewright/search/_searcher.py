@@ -16,14 +16,14 @@ from edgewright.search._config import Search
 from edgewright.search._latencies import structure_of
 from edgewright.search._planner import Planner
 from edgewright.search._race import Round, plan_race
-from edgewright.search._recipes import lengthen, write_recipe
+from edgewright.search._recipes import lengthen, train_out, write_recipe
 from edgewright.search._store import TrialStore
 from edgewright.search._time_budget import TimeBudget
 from edgewright.search._trial import Factors, Proposal, Trial, find_front
 
-_QUANTIZED_SHARE: Final = 0.3  # of the winner's training, with quantization
 _REPEATS: Final = 5            # proposals in a row without a new answer that end a round
 _TIMING_SHARE: Final = 0.01    # of the time, for timing the best candidates together
+_SURROUNDINGS: Final = 1.5     # of the time to build the quantized original: what else a build does
 _TIGHTENED: Final = 3          # times that limits are corrected for a candidate above one
 
 
@@ -80,7 +80,7 @@ class Searcher:
         """
         self.planner.check_feasible(self.store.trials())
         self._check_time()
-        self._tried = [lengthen(trial.recipe, self.config, 0.0, 0.0).replace(name="")
+        self._tried = [lengthen(trial.recipe, self.config, 0.0).replace(name="")
                        for trial in self.store.first_trials()]
         raced = {trial.name for trial in self._race()}
         self._time_together()
@@ -148,8 +148,10 @@ class Searcher:
         standing = self._open(rounds[0])
         for place, later in enumerate(rounds[1:], 2):
             self._begin_round(place, later)
-            standing = [self._train(trial, later.training_seconds, 0.0, str(place))
-                        for trial in self._rank(standing)[:later.candidates]]
+            standing = [
+                self._rebuild(trial, lengthen(trial.recipe, self.config, later.training_seconds),
+                              str(place))
+                for trial in self._rank(standing)[:later.candidates]]
         return self._rank(standing)
 
     def _plan_rounds(self) -> list[Round]:
@@ -183,7 +185,7 @@ class Searcher:
             self._tried.append(recipe)
             try:
                 trial = self._build(_name(proposal, "1"),
-                                    lengthen(recipe, self.config, seconds, 0.0), proposal,
+                                    lengthen(recipe, self.config, seconds), proposal,
                                     answer.costs)
             except EdgewrightError as error:
                 self.log.note(f"candidate {proposal.number} failed: {error}")
@@ -208,11 +210,9 @@ class Searcher:
             self.store.add(trial)
         return trial
 
-    def _train(self, trial: Trial, seconds: float, quantized_seconds: float,
-               place: str) -> Trial:
-        """Build a candidate again with longer training; returns the trial itself if that fails."""
+    def _rebuild(self, trial: Trial, recipe: Recipe, place: str) -> Trial:
+        """Build a candidate again, trained longer; returns the trial itself if that fails."""
         proposal = _proposal_of(trial)
-        recipe = lengthen(trial.recipe, self.config, seconds, quantized_seconds)
         try:
             longer = self._build(_name(proposal, place), recipe, proposal, trial.predicted)
         except EdgewrightError as error:
@@ -223,12 +223,13 @@ class Searcher:
 
     def _train_out(self, trial: Trial) -> None:
         """Train the best candidate in the time that is left, at last with quantization."""
-        seconds = self.time.left - self.finish_seconds - trial.seconds
+        surroundings = _SURROUNDINGS * self.store.trials()[0].seconds
+        seconds = self.time.left - self.finish_seconds - surroundings
         if seconds <= 0:
             self.log.note("no time is left to train the best candidate longer")
             return
         self.log.begin("training", f"the best candidate for {seconds:.0f} s")
-        self._train(trial, (1 - _QUANTIZED_SHARE) * seconds, _QUANTIZED_SHARE * seconds, "final")
+        self._rebuild(trial, train_out(trial.recipe, self.config, seconds), "final")
 
     def _build(self, name: str, recipe: Recipe, proposal: Proposal,
                predicted: Mapping[str, float]) -> Trial:

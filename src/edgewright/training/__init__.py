@@ -18,6 +18,7 @@ from edgewright.training._experiment_trackers import (
     TrackingProgress,
     open_experiment_tracker,
 )
+from edgewright.training._memory_format import set_memory_format
 from edgewright.training._objective import GoalLoss, Objective, WrappedObjective
 from edgewright.training._optimizer import OPTIMIZERS, SGD, AdamW, OptimizerConfig
 from edgewright.training._outputs import split_exits
@@ -84,6 +85,7 @@ __all__ = [
     "requires_sample_ids",
     "run_batches",
     "sample_batch",
+    "set_memory_format",
     "single_device_fabric",
     "split_exits",
     "to_device",

@@ -35,17 +35,18 @@ def use_fastest_format(module: nn.Module, example: tuple[Tensor, ...], *,
     wanted = channels_last and any(tensor.ndim == 4 for tensor in example)
     try:
         if wanted:
-            _set_memory_format(module, torch.channels_last)
+            set_memory_format(module, torch.channels_last)
         if wanted and _can_run(module, to_memory_format(example, torch.channels_last)):
             yield torch.channels_last
         else:
-            _set_memory_format(module, torch.contiguous_format)
+            set_memory_format(module, torch.contiguous_format)
             yield torch.contiguous_format
     finally:
-        _set_memory_format(module, torch.contiguous_format)
+        set_memory_format(module, torch.contiguous_format)
 
 
-def _set_memory_format(module: nn.Module, memory_format: torch.memory_format) -> None:
+def set_memory_format(module: nn.Module, memory_format: torch.memory_format) -> None:
+    """Convert all 4-D parameters of a module, in place."""
     for parameter in module.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=memory_format)

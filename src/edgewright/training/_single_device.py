@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -82,18 +82,27 @@ def make_fabric(config: Training, devices: int, strategy: str | Strategy,
     """A Fabric with several devices and a strategy; see `single_device_fabric`."""
     # Loaded only here: it loads torchmetrics and scipy, which takes seconds.
     from lightning_fabric import Fabric  # noqa: PLC0415
+    from lightning_fabric.plugins.precision import MixedPrecision  # noqa: PLC0415
     from lightning_fabric.utilities.exceptions import (  # noqa: PLC0415
         MisconfigurationException,
     )
 
     compute = config.compute
     try:
-        return Fabric(accelerator=compute.accelerator, devices=devices, strategy=strategy,
-                      precision=precision or compute.resolve_precision())
+        fabric = Fabric(accelerator=compute.accelerator, devices=devices, strategy=strategy,
+                        precision=precision or compute.resolve_precision())
     except (RuntimeError, ValueError, MisconfigurationException) as error:
         raise UsageError(f"cannot train with accelerator={compute.accelerator!r}, devices="
                          f"{devices} and precision={compute.precision!r} on this machine: {error}"
                          ) from error
+    if isinstance(fabric.strategy.precision, MixedPrecision):
+        # Its inputs would be rounded; autocast converts what the layers need.
+        fabric.strategy.precision.convert_input = _keep
+    return fabric
+
+
+def _keep(data: Any) -> Any:
+    return data
 
 
 def _move(module: nn.Module, objective: Objective, device: torch.device) -> None:
