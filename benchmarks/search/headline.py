@@ -21,6 +21,7 @@ from typing import Any, Final
 import edgewright as ew
 from benchmarks.common.paths import RESNETS, RESULTS
 from benchmarks.common.result_rows import describe_run, keep, provenance
+from benchmarks.search.resnet8 import load_resnet8, load_teacher
 from edgewright.search import compare_with_predictions, read_front
 from edgewright.task import load_model, load_task
 
@@ -32,7 +33,7 @@ class Row:
     """One search.
 
     Attributes:
-        model: The network, whose weights are ``MODEL-cifar10.safetensors``.
+        model: The network.
         budget: The limits.
         time: The time of the search.
     """
@@ -46,7 +47,9 @@ ROWS: Final = {
     "resnet20": Row("resnet20", "size=15%,latency=40%,drop=1%", "20m"),
     "resnet56 at a tenth": Row("resnet56", "size=10%,latency=20%,drop=1%", "60m"),
     "resnet56 at a seventh": Row("resnet56", "size=15%,latency=33%,drop=0.1%", "60m"),
+    "resnet8": Row("resnet8", "size=36kB,accuracy>=85%", "60m"),
 }
+_BYTES: Final = ",".join(["0"] * 3 + [str(1 / 255)] * 3)  # inputs in 0..255
 
 
 def main() -> None:
@@ -68,13 +71,16 @@ def main() -> None:
 
 def run(name: str, row: Row, settings: argparse.Namespace) -> dict[str, Any]:
     """Search, and describe the result, its front and the predictions."""
-    model = load_model(f"{RESNETS}:{row.model}",
-                       settings.models / f"{row.model}-cifar10.safetensors")
-    task = load_task(f"cifar10:{settings.data}", normalize="imagenet", seed=settings.seed)
+    is_small = row.model == "resnet8"
+    model = load_resnet8(settings.models) if is_small else load_model(
+        f"{RESNETS}:{row.model}", settings.models / f"{row.model}-cifar10.safetensors")
+    task = load_task(f"cifar10:{settings.data}", normalize=_BYTES if is_small else "imagenet",
+                     seed=settings.seed)
     out: Path = settings.out / name.replace(" ", "-")
     since = time.perf_counter()
     result = ew.compress(model, task, ew.Budget.parse(row.budget), out=out, time=row.time,
-                         seed=settings.seed, name=row.model)
+                         seed=settings.seed, name=row.model,
+                         teacher=load_teacher(settings.models) if is_small else None)
     return {
         **provenance(_PACKAGES, seed=settings.seed), "budget": row.budget, "time": row.time,
         "seconds": round(time.perf_counter() - since, 1), **describe_run(result.manifest),

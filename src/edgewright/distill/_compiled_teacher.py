@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from copy import copy
 from typing import Any, Final, final
 
 import torch
@@ -34,6 +35,7 @@ class CompiledTeacher(Teacher):
 
     Args:
         program: The teacher; it is not modified.
+        seconds: How long it teaches before it is compiled; None for about as long as that takes.
 
     Example:
         >>> program = Program.capture(torch.nn.Linear(4, 3), torch.zeros(2, 4))
@@ -42,17 +44,23 @@ class CompiledTeacher(Teacher):
         torch.Size([5, 3])
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, seconds: float | None = None) -> None:
         self._program = program
         self._plain = ModuleTeacher(program)
-        self._left = _SECONDS_PER_TENSOR * sum(1 for _ in program.module().parameters())
+        self._left = (_SECONDS_PER_TENSOR * sum(1 for _ in program.module().parameters())
+                      if seconds is None else seconds)
         self._shapes: list[torch.Size] | None = None
         self._run: Callable[..., Any] | None = None
         self._device = torch.device("cpu")
         self.name = self._plain.name
 
-    def __reduce__(self) -> tuple[Any, ...]:  # another process compiles it again
-        return CompiledTeacher, (self._program,)
+    def __reduce__(self) -> tuple[Any, ...]:  # in another process it runs as it is
+        return copy, (self._plain,)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it has been compiled."""
+        return self._run is not None
 
     def to(self, device: torch.device) -> None:
         """Move the teacher's tensors."""
@@ -78,8 +86,8 @@ class CompiledTeacher(Teacher):
     def _compile(self, batch: Batch, expected: Any) -> None:
         """Compile for batches of this shape, if the outputs stay the same."""
         self._shapes = [tensor.shape for tensor in batch.inputs]
-        run = _compile_for_inference(self._program)
         try:
+            run = _compile_for_inference(self._program)
             found = run(*batch.inputs)
         except RuntimeError:  # of dynamo, of the compiler, of memory
             return

@@ -127,7 +127,7 @@ class Run:
 
     @classmethod
     def open(cls, settings: RunSettings, recipe: Recipe, folder: Path, *,
-             adjust: bool = True) -> Run:
+             adjust: bool = True, scores_stages: bool = True) -> Run:
         """Open a run's directory, new or to be resumed.
 
         Args:
@@ -135,6 +135,7 @@ class Run:
             recipe: The recipe.
             folder: The directory.
             adjust: Whether the recipe is fitted to the model and the budget.
+            scores_stages: Whether what every stage made is measured on the validation split.
 
         Raises:
             UsageError: The recipe does not suit the model.
@@ -150,7 +151,7 @@ class Run:
                 original, task, budget, recipe, settings.seed, settings.teacher_name))
         return cls(Assembly(task, budget, recipe, adjusted.exits, settings.seed, settings.name),
                    StageContext(original, task, adjusted, settings.seed, directory, settings.log,
-                                settings.teacher, lambda: settings.original_score),
+                                settings.teacher, lambda: settings.original_score, scores_stages),
                    changes)
 
     def measure_baseline(self) -> Manifest:

@@ -89,7 +89,10 @@ def _resume_or_run(key: str, stage: Stage[Any], program: Program, given: str,
     since = time.perf_counter()
     with temporary_seed(context.seed):
         result = context.directory.keep(key, stage.run(program, config, context))
-        figures = _figures(result, context)
+        figures = _count(result)
+        if context.scores_stages:
+            scored = context.original if isinstance(stage, Capture) else result
+            figures = Figures.of(_score(scored, context), *figures.measurements)
     findings = stage.describe_result(program, result, config, context)
     record = StageRecord(name=stage.name, seconds=time.perf_counter() - since, figures=figures,
                          notes=(*notes, *findings, *context.decisions))
@@ -100,13 +103,16 @@ def _resume_or_run(key: str, stage: Stage[Any], program: Program, given: str,
     return result, record
 
 
-def _figures(program: Program, context: StageContext) -> Figures:
-    """The primary metric on the validation split, and figures counted on the graph."""
-    score = context.val_score(program)
+def _score(program: Program, context: StageContext) -> Measurement:
+    """The primary metric on the validation split."""
+    return Measurement.of(context.task.metric, context.val_score(program).value, split="val",
+                          runtime=f"torch {torch.__version__}", samples=len(context.task.val))
+
+
+def _count(program: Program) -> Figures:
+    """Figures counted on the graph."""
     costs = program.costs()
     return Figures.of(
-        Measurement.of(context.task.metric, score.value, split="val",
-                       runtime=f"torch {torch.__version__}", samples=len(context.task.val)),
         Measurement(name="size_bytes", value=costs.packed_bytes, kind="modelled",
                     runtime=COUNTED),
         Measurement(name="parameters", value=costs.parameters, kind="modelled",

@@ -39,7 +39,8 @@ class Builder:
     judge: AgreementJudge | None = None
 
     def build(self, name: str, recipe: Recipe, proposal: Proposal | None = None,
-              predicted: Mapping[str, float] = MappingProxyType({})) -> Trial:
+              predicted: Mapping[str, float] = MappingProxyType({}), *,
+              scores_stages: bool = False) -> Trial:
         """Build a recipe's file and measure it; finished stages in its directory are reused.
 
         Args:
@@ -47,9 +48,10 @@ class Builder:
             recipe: The recipe.
             proposal: What the recipe was made from.
             predicted: Its predicted costs.
+            scores_stages: Whether what every stage made is measured, which takes time.
         """
         since = time.perf_counter()
-        run = self._open(name, recipe)
+        run = self._open(name, recipe, scores_stages=scores_stages)
         tried = run.try_out(run.build(), self.session,
                             None if self.judge is None else self.judge.score)
         latency = as_latency(tried.latency_ms, tried.original_ms, self.original)
@@ -67,9 +69,10 @@ class Builder:
         run = self._open(trial.name, trial.recipe)
         return run.finish(run.build())
 
-    def _open(self, name: str, recipe: Recipe) -> Run:
+    def _open(self, name: str, recipe: Recipe, *, scores_stages: bool = False) -> Run:
         folder = self.folder / "trials" / name
         folder.parent.mkdir(parents=True, exist_ok=True)
-        run = Run.open(self.settings, recipe, folder, adjust=False)
+        run = Run.open(self.settings, recipe, folder, adjust=False,
+                       scores_stages=scores_stages)
         run.adopt_baseline(self.baseline)
         return run

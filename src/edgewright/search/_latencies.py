@@ -49,7 +49,7 @@ def time_together(trials: Sequence[Trial], root: Path, session: Session, origina
     Returns:
         The trials of the structures that were timed, with their new latencies.
     """
-    chosen: dict[tuple[object, ...], Trial] = {}
+    chosen: dict[str, Trial] = {}
     left = seconds - TIMED_RUNS * original["latency_ms"] / 1000
     for trial in trials:
         if structure_of(trial) not in chosen:
@@ -66,6 +66,6 @@ def time_together(trials: Sequence[Trial], root: Path, session: Session, origina
             for trial in trials if structure_of(trial) in chosen]
 
 
-def structure_of(trial: Trial) -> tuple[object, ...]:
+def structure_of(trial: Trial) -> str:
     """What decides the latency of a trial's file; fewer bits are stored, not computed in."""
-    return trial.recipe.blocks, trial.recipe.prune
+    return trial.recipe.model_dump_json(include={"blocks", "prune"})

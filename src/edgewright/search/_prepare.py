@@ -88,7 +88,7 @@ def make_planner(settings: RunSettings, config: Search, folder: Path, builder: B
     """Measure the quantized original and predict the damages, unless that is done."""
     log, budget = settings.log, settings.budget
     trial = next((one for one in store.trials() if one.name == _QUANTIZED), None) or builder.build(
-        _QUANTIZED, quantized)
+        _QUANTIZED, quantized, scores_stages=True)
     log.begin("sensitivities", f"on {config.samples} training samples")
     space = make_space(settings.original, config.quantize, config.ignore)
     damages = measure_damages(space, settings.task, config.quantize, samples=config.samples,

@@ -210,11 +210,13 @@ class Searcher:
             self.store.add(trial)
         return trial
 
-    def _rebuild(self, trial: Trial, recipe: Recipe, place: str) -> Trial:
+    def _rebuild(self, trial: Trial, recipe: Recipe, place: str, *,
+                 scores_stages: bool = False) -> Trial:
         """Build a candidate again, trained longer; returns the trial itself if that fails."""
         proposal = _proposal_of(trial)
         try:
-            longer = self._build(_name(proposal, place), recipe, proposal, trial.predicted)
+            longer = self._build(_name(proposal, place), recipe, proposal, trial.predicted,
+                                 scores_stages=scores_stages)
         except EdgewrightError as error:
             self.log.note(f"candidate {proposal.number} failed: {error}")
             return trial
@@ -229,13 +231,15 @@ class Searcher:
             self.log.note("no time is left to train the best candidate longer")
             return
         self.log.begin("training", f"the best candidate for {seconds:.0f} s")
-        self._rebuild(trial, train_out(trial.recipe, self.config, seconds), "final")
+        self._rebuild(trial, train_out(trial.recipe, self.config, seconds), "final",
+                      scores_stages=True)
 
     def _build(self, name: str, recipe: Recipe, proposal: Proposal,
-               predicted: Mapping[str, float]) -> Trial:
+               predicted: Mapping[str, float], *, scores_stages: bool = False) -> Trial:
         begun = self.store.remember(f"recipe of {name}", recipe.replace(
             name=f"candidate {name}").model_dump(mode="json"))
-        trial = self.builder.build(name, Recipe.model_validate(begun), proposal, predicted)
+        trial = self.builder.build(name, Recipe.model_validate(begun), proposal, predicted,
+                                   scores_stages=scores_stages)
         self.store.seconds = self.time.used
         self.log.note(self._describe(trial))
         return trial

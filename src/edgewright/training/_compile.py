@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 CompileMode = bool | Literal["auto"]
 
-_TOLERANCE: Final = 0.05  # relative; bfloat16 and fake quantizers differ by a few hundredths
+_TOLERANCE: Final = 0.05  # relative; fake quantizers differ by a few hundredths
+_TOLERANCE_ROUNDED: Final = 0.15  # in mixed precision: compiled code rounds fewer intermediates
 # Measured with ResNet-20 and ResNet-56 on two cores: a compiled pass took 0.6 to 0.9 of the time
 # of an eager one, and compilation took a third of a second per parameter tensor.
 _LARGEST_GAIN: Final = 0.4
@@ -92,6 +93,7 @@ def try_compile(module: nn.Module, inputs: tuple[Tensor, ...], wanted: CompileMo
     if wanted is False:
         return Compilation(module)
     with restore_after(module), context():
+        is_mixed = torch.is_autocast_enabled(inputs[0].device.type)
         expected, eager_s = time_passes(module, module, inputs)
         passes = math.ceil(min(steps, seconds / max(eager_s, _MIN_PASS_SECONDS)))
         if wanted == "auto" and not _is_worthwhile(module, passes * eager_s):
@@ -106,7 +108,8 @@ def try_compile(module: nn.Module, inputs: tuple[Tensor, ...], wanted: CompileMo
             found, compiled_s = time_passes(module, candidate, inputs)
         except RuntimeError as error:  # of dynamo, of the compiler, of memory
             return _decline(module, wanted, f"torch.compile failed: {_first_line(error)}")
-    if (distance := _relative_distance(found, expected)) > _TOLERANCE:
+    tolerance = _TOLERANCE_ROUNDED if is_mixed else _TOLERANCE
+    if (distance := _relative_distance(found, expected)) > tolerance:
         return _decline(module, wanted, f"compiled gradients differ by {distance:.2g} (relative)")
     ratio = compiled_s / eager_s
     if wanted == "auto" and ratio >= 1:

@@ -32,6 +32,7 @@ class StageContext:
         given_teacher: The teacher of every training; None for the original.
         original_score: Measures the original's primary metric on the validation split; None does
             so at every call of `val_score`.
+        scores_stages: Whether what every stage made is measured on the validation split.
         stage: Name of the running stage.
         decisions: Notes on the stage's decisions so far.
     """
@@ -44,6 +45,7 @@ class StageContext:
     log: RunLog
     given_teacher: Teacher | None = None
     original_score: Callable[[], Score] | None = None
+    scores_stages: bool = True
     stage: str = ""
     decisions: list[str] = field(default_factory=list)
 
