@@ -68,10 +68,12 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
       edgewright compress --model net.py:make --data digits --recipe fast --out runs/digits
     """
     limits = Budget.parse(budget)
+    from edgewright.pipeline import Recipe
     from edgewright.report import summary_table
     from edgewright.search import compress as run_compress
     from edgewright.task import load_task
 
+    chosen = None if recipe is None else Recipe.load(recipe)
     loaded = load_reference(model, weights)
     task = load_task(data, normalize=normalize, seed=seed)
     if dry_run:
@@ -81,7 +83,7 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
         _print_plan(plan(loaded, task, limits, out, time=time, ignore=ignore or (), seed=seed,
                          name=model, quiet=quiet))
         return
-    result = run_compress(loaded, task, limits, recipe, out, time=time, ignore=ignore or (),
+    result = run_compress(loaded, task, limits, chosen, out, time=time, ignore=ignore or (),
                           seed=seed, name=model, quiet=quiet,
                           # other names are rejected there
                           track=cast("ExperimentTracker | None", track))

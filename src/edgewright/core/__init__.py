@@ -26,6 +26,7 @@ from edgewright.core._measurement import (
     known_figure,
 )
 from edgewright.core._model_spec import LowBitTensor, ModelSpec, Segment, TensorSpec
+from edgewright.core._nearest import suggest
 from edgewright.core._operating_point import (
     EXIT_POLICIES,
     GATE_INPUTS,
@@ -140,5 +141,6 @@ __all__ = [
     "parse_quantity",
     "read_pixels",
     "select_boxes",
+    "suggest",
     "write_atomically",
 ]
