@@ -49,6 +49,7 @@ from edgewright.core._run_report import (
     RunReport,
     StageRecord,
 )
+from edgewright.core._search_record import CostPrediction, SearchRecord, TrialRecord
 from edgewright.core._select_boxes import SelectedBoxes, box_overlaps, select_boxes
 from edgewright.core._settings import Positional, Settings, Value
 from edgewright.core._size_range import (
@@ -87,6 +88,7 @@ __all__ = [
     "ClassMask",
     "ClassProbabilities",
     "CostName",
+    "CostPrediction",
     "CurvePoint",
     "DecodeStep",
     "ExitPolicy",
@@ -114,6 +116,7 @@ __all__ = [
     "RouteProfile",
     "RunReport",
     "Segment",
+    "SearchRecord",
     "SelectedBoxes",
     "Settings",
     "Size",
@@ -121,6 +124,7 @@ __all__ = [
     "StageRecord",
     "Step",
     "TensorSpec",
+    "TrialRecord",
     "UnitVector",
     "Value",
     "Wiring",

@@ -8,7 +8,7 @@ from edgewright.core._model_spec import ModelSpec
 from edgewright.core._run_report import RunReport
 from edgewright.core._settings import Value
 
-FORMAT_VERSION: Final = 6
+FORMAT_VERSION: Final = 7
 
 
 class Manifest(Value):
@@ -30,7 +30,7 @@ class Manifest(Value):
         7
     """
 
-    format_version: Literal[6] = FORMAT_VERSION
+    format_version: Literal[7] = FORMAT_VERSION
     model: ModelSpec
     report: RunReport
 
