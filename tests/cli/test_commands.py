@@ -146,7 +146,7 @@ def test_bad_data_is_named(cli: Cli, tmp_path: Path, body: str, message: str) ->
 
 @pytest.mark.parametrize(("recipe", "message"), [
     ("quantize: {weights: 5}", "quantization to 5 bits is not supported; weights and"),
-    ("quantize: {layers: {head: {weights: 7}}}", "Precision: weights: Input should be 8, 4, 3, 2"),
+    ("quantize: {layers: {head: {weights: 7}}}", "quantize.layers.head.weights: Input should be 8, 4, 3, 2"),
     ("quantize: {layers: {haed: {weights: 4}}}", "layers='haed' matches no layer; similar names: h"),
     ("quantize: {range_estimator: middle}", "estimator: Input should be 'minmax', 'percentile', "),
     ("quantize: {mixed: {}}", "mixed precision without a limit would give every layer the most"),

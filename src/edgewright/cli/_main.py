@@ -12,12 +12,12 @@ import typer
 
 from edgewright import __version__
 from edgewright._extras import missing_extra
+from edgewright._interrupts import insistent_interrupts
 from edgewright.cli._bench import bench
 from edgewright.cli._compress import compress
 from edgewright.cli._device import device
 from edgewright.cli._doctor import doctor
 from edgewright.cli._front import front, pick
-from edgewright.cli._interrupt import insistent_interrupts
 from edgewright.cli._profile import profile
 from edgewright.cli._report import report
 from edgewright.cli._run import run

@@ -38,6 +38,11 @@ class Manifest(Value):
         """This manifest with other fields in its model part; raises what `replace` raises."""
         return self.replace(model=self.model.replace(**changes))
 
+    def with_breaches(self) -> Manifest:
+        """This manifest with the limits of its budget that its figures break."""
+        report = self.report
+        return self.with_report(breaches=report.budget.breaches(report.compressed, report.original))
+
     def with_report(self, **changes: Any) -> Manifest:
         """This manifest with other fields in its report part; raises what `replace` raises."""
         return self.replace(report=self.report.replace(**changes))

@@ -282,8 +282,9 @@ def _obstacles(frame: _Frame, limit: float | None) -> list[tuple[float, float]]:
     """Points along the path and the budget's line, which labels should avoid."""
     steps = [i / 24 for i in range(25)]
     pixels = frame.pixels
-    along = [*pixels, *map(frame.place, frame.chart.others), *((x0 + t * (x1 - x0), y0 + t * (y1 - y0))
-                        for (x0, y0), (x1, y1) in pairwise(pixels) for t in steps)]
+    along = [*pixels, *map(frame.place, frame.chart.others),
+             *((x0 + t * (x1 - x0), y0 + t * (y1 - y0))
+               for (x0, y0), (x1, y1) in pairwise(pixels) for t in steps)]
     if limit is None or limit <= 0:
         return along
     x, height = frame.x.place(limit), frame.height - _BOTTOM - _TOP

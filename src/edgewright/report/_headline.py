@@ -30,7 +30,8 @@ def headline(manifest: Manifest) -> Markup:
         el("h1", el("bdi", model.name), " ", el("span", "on", class_="on"), " ",
            el("bdi", report.data)),
         el("p", join([el("span", fact) for fact in facts if fact], " "), class_="facts"),
-        _verdict(report), _unfinished(report), *(_slower(row, "for the original") for row in rows.values()),
+        _verdict(report), _unfinished(report),
+        *(_slower(row, "for the original") for row in rows.values()),
         *(_slower(row, "for the same network in floating point")
           for row in rows_between(report.unquantized, report.compressed)),
         el("ul", *_tiles(rows, len(model.segments) > 1), class_="tiles") if rows else "")

@@ -20,7 +20,7 @@ from edgewright.pipeline import (
 )
 from edgewright.program import Program
 from edgewright.search._config import Search
-from edgewright.search._prepare import prepare_search
+from edgewright.search._prepare import open_search
 from edgewright.search._searcher import SearchPlan
 from edgewright.search._time_budget import parse_time
 from edgewright.task import Task
@@ -34,7 +34,8 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
              rate: float | None = None, time: str | float | None = None,
              search: Search | None = None, ignore: Sequence[str] = (), seed: int = 0,
              name: str | None = None, quiet: bool = False,
-             track: ExperimentTracker | None = None) -> Result:
+             track: ExperimentTracker | None = None,
+             command: str = "repeat the call") -> Result:
     """Compress a trained model to one file that meets a budget, measured on its runtime.
 
     With a recipe, the recipe is run. With a limit on size, memory, multiply-accumulates, latency
@@ -64,6 +65,7 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
         quiet: Print nothing.
         track: Log every training's loss, accuracy and learning rate to ``tensorboard`` (in
             ``out``/tensorboard) or ``mlflow`` (configured by its environment variables).
+        command: What continues an interrupted search, for its report.
 
     Returns:
         The result, even if the budget is not met: see
@@ -77,6 +79,7 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
         ParityError: The file's outputs differ from the program's.
         StorageError: The directory holds another run, or the disk is full.
         MissingExtraError: The tracker is not installed.
+        SearchInterrupted: A `KeyboardInterrupt` after which the best file so far was published.
 
     Example:
         >>> import tempfile, torch
@@ -98,7 +101,8 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
                           seed=seed, name=name, quiet=quiet, track=track)
     log = RunLog(quiet, None if track is None else open_experiment_tracker(track, folder))
     settings, config = _settings(model, task, budget, search, ignore, seed, name, log)
-    return prepare_search(settings, config, folder, _seconds(time)).run()
+    with open_search(settings, config, folder, _seconds(time), command) as opened:
+        return opened.run()
 
 
 def plan(model: nn.Module | Program, task: Task, budget: Budget,  # noqa: PLR0913
@@ -131,7 +135,8 @@ def plan(model: nn.Module | Program, task: Task, budget: Budget,  # noqa: PLR091
                          "latency, macs or energy")
     settings, config = _settings(model, task, budget, search, ignore, seed,
                                  name or type(model).__name__, RunLog(quiet))
-    return prepare_search(settings, config, Path(out), _seconds(time)).plan()
+    with open_search(settings, config, Path(out), _seconds(time), None) as opened:
+        return opened.plan()
 
 
 def _seconds(time: str | float | None) -> float:
