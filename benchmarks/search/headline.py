@@ -22,7 +22,7 @@ import edgewright as ew
 from benchmarks.common.paths import RESNETS, RESULTS
 from benchmarks.common.result_rows import describe_run, keep, provenance
 from benchmarks.search.resnet8 import load_resnet8, load_teacher
-from edgewright.search import compare_with_predictions, read_front
+from edgewright.search import read_record
 from edgewright.task import load_model, load_task
 
 _PACKAGES: Final = ("edgewright", "torch", "onnxruntime", "optuna", "numpy")
@@ -81,14 +81,17 @@ def run(name: str, row: Row, settings: argparse.Namespace) -> dict[str, Any]:
     result = ew.compress(model, task, ew.Budget.parse(row.budget), out=out, time=row.time,
                          seed=settings.seed, name=row.model,
                          teacher=load_teacher(settings.models) if is_small else None)
+    record = read_record(out)
     return {
         **provenance(_PACKAGES, seed=settings.seed), "budget": row.budget, "time": row.time,
         "seconds": round(time.perf_counter() - since, 1), **describe_run(result.manifest),
-        "front": [{"name": entry.name, "tested": entry.is_tested, "chosen": entry.is_chosen,
-                   **{one.name: one.value for one in entry.figures.measurements}}
-                  for entry in read_front(out)],
-        "predictions": {cost: {"mean_error": error, "rank_correlation": correlation}
-                        for cost, (error, correlation) in compare_with_predictions(out).items()},
+        "front": [{"name": name, "tested": trial.tested is not None,
+                   "chosen": name == record.chosen,
+                   **{one.name: one.value for one in trial.stated.measurements}}
+                  for name, trial in ((name, record.trial(name)) for name in record.front)],
+        "predictions": {found.name: {"mean_error": found.mean_error,
+                                     "rank_correlation": found.rank_correlation}
+                        for found in record.predictions},
     }
 
 

@@ -2,6 +2,7 @@
 
 EdgewrightError                 1
 ├── UsageError                  2   invalid arguments of a command or a call
+│   └── SettingsError               settings or limits; it lists every fault
 ├── BudgetError                 3   the bundle was written but exceeds the budget
 ├── ParityError                 4   the file's outputs or metrics differ from the expected ones
 ├── InputError                  5   an input cannot be used
@@ -18,7 +19,8 @@ EdgewrightWarning is the category of Edgewright's warnings.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import ClassVar, NamedTuple
 
 
 class EdgewrightError(Exception):
@@ -30,10 +32,61 @@ class EdgewrightError(Exception):
     exit_code: ClassVar[int] = 1
 
 
-class UsageError(EdgewrightError):
+class UsageError(EdgewrightError, ValueError):
     """Invalid arguments of a command or a call."""
 
     exit_code = 2
+
+
+class Fault(NamedTuple):
+    """What is wrong with one setting.
+
+    Attributes:
+        path: Names and indices that lead to the setting from the outermost value.
+        text: What is wrong, and what to do.
+
+    Example:
+        >>> str(Fault(("quantize", "wieghts"), "unknown setting; did you mean weights?"))
+        'quantize.wieghts: unknown setting; did you mean weights?'
+    """
+
+    path: tuple[str | int, ...]
+    text: str
+
+    def __str__(self) -> str:
+        return f"{'.'.join(map(str, self.path))}: {self.text}" if self.path else self.text
+
+    def below(self, *path: str | int) -> Fault:
+        """The fault as seen from further outside.
+
+        Args:
+            path: What leads from there to the value that the fault's path starts at.
+        """
+        return self._replace(path=(*path, *self.path))
+
+
+class SettingsError(UsageError):
+    """Faults of settings or of limits, one line of the message each.
+
+    Args:
+        faults: The faults, in the order of the lines.
+        places: Where each one is, such as ``Recipe`` or ``recipes/a.yaml:7``; empty for a fault
+            that says so itself.
+
+    Attributes:
+        faults: The faults.
+
+    Example:
+        >>> print(SettingsError([Fault(("ration",), "unknown setting"), Fault(("seed",), "got -1")],
+        ...                     ["a.yaml:1", "a.yaml:7"]))
+        a.yaml:1: ration: unknown setting
+        a.yaml:7: seed: got -1
+    """
+
+    def __init__(self, faults: Iterable[Fault], places: Iterable[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(": ".join(filter(None, (place, str(fault))))
+                                   for place, fault in zip(places, self.faults, strict=True)))
 
 
 class BudgetError(EdgewrightError):

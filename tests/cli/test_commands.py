@@ -85,7 +85,7 @@ def test_a_broken_budget_exits_3_and_names_the_constraint(cli: Cli, tmp_path: Pa
 
 @pytest.mark.parametrize(("change", "code", "message"), [
     (["--budget", "size=3 parsecs"], 2, "unknown unit 'parsecs' in '3 parsecs' for a size"),
-    (["--budget", "speed=3"], 2, "cannot read 'speed=3' in the budget"),
+    (["--budget", "speed=3"], 2, "the budget: speed=3: unknown limit"),
     (["--recipe", "slow"], 2, "no recipe is called 'slow'"),
     (["--budget", "size=1B"], 3, "the budget cannot be met: size is limited to 1"),
     (["--weights", "nowhere.safetensors"], 5, "nowhere.safetensors"),
@@ -146,7 +146,7 @@ def test_bad_data_is_named(cli: Cli, tmp_path: Path, body: str, message: str) ->
 
 @pytest.mark.parametrize(("recipe", "message"), [
     ("quantize: {weights: 5}", "quantization to 5 bits is not supported; weights and"),
-    ("quantize: {layers: {head: {weights: 7}}}", "Precision: weights: Input should be 8, 4, 3, 2"),
+    ("quantize: {layers: {head: {weights: 7}}}", "quantize.layers.head.weights: Input should be 8, 4, 3, 2"),
     ("quantize: {layers: {haed: {weights: 4}}}", "layers='haed' matches no layer; similar names: h"),
     ("quantize: {range_estimator: middle}", "estimator: Input should be 'minmax', 'percentile', "),
     ("quantize: {mixed: {}}", "mixed precision without a limit would give every layer the most"),
@@ -384,3 +384,22 @@ def test_no_arguments_is_help_and_an_unknown_option_is_usage(cli: Cli) -> None:
 
 def test_version(cli: Cli) -> None:
     assert cli("--version") == (0, f"edgewright {__version__}\n", "")
+
+
+def test_a_recipe_with_several_typos_is_a_line_each(cli: Cli, project: Path) -> None:
+    (project / "typos.yaml").write_text("prune:\n  ration: 0.3\nquantize:\n  wieghts: 8\n")
+    code, _, err = cli(*COMPRESS[:-2], "typos.yaml", "--out", "typos")
+    assert code == 2
+    assert err.splitlines() == [
+        "error: typos.yaml:2: prune.ration: unknown setting; did you mean ratio?",
+        "error: typos.yaml:4: quantize.wieghts: unknown setting; did you mean weights?"]
+    assert not (project / "typos").exists()
+
+
+def test_a_budget_with_several_bad_limits_is_a_line_each(cli: Cli, project: Path) -> None:
+    code, _, err = cli(*COMPRESS, "--budget", "size=1kB,latncy=2,size=3kB", "--out", "typos")
+    assert code == 2
+    assert err.splitlines() == [
+        "error: the budget: latncy=2: unknown limit; did you mean latency?",
+        "error: the budget: size=3kB: size is limited twice"]
+    assert not (project / "typos").exists()

@@ -21,7 +21,7 @@ from edgewright.core import (
     MetricSpec,
 )
 from edgewright.core._budget import ResolvedLimit
-from edgewright.errors import UsageError
+from edgewright.errors import SettingsError, UsageError
 
 
 def figures(**values: Any) -> Any:
@@ -140,31 +140,60 @@ def test_nothing_is_no_limit() -> None:
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("speed=2", "cannot read 'speed=2' in the budget; write speed>=2 for a metric (<= if lower is "
-                "better); the names of costs are size, ram, latency, macs, energy, drop"),
-    ("size", "cannot read 'size' in the budget; expected NAME=QUANTITY with NAME one of size, ram, "
-             "latency, macs, energy, drop, or a metric as in accuracy>=0.9"),
-    ("size>=1kB", "cannot read 'size>=1kB' in the budget; write size=1kB"),
-    ("drop<=1%", "cannot read 'drop<=1%' in the budget; write drop=1%"),
-    ("miou>=0.5,miou>=0.6", "'miou>=0.6': the budget names miou twice"),
-    ("miou>=high", "'>=high' is no bound on a metric; write '>= 0.6', '>= 60 %' or '<= 3.5'"),
-    ("size=1kB,size=2kB", "'size=2kB': the budget names size twice"),
-    ("drop=1%,max_drop=2%", "'max_drop=2%': the budget names max_drop twice"),
-    ("size=", "'' is not a quantity"),
-    ("size=-1", "'-1' is not a quantity"),
-    ("size=3 ms", "unknown unit 'ms' in '3 ms' for a size"),
-    ("latency=2kB", "unknown unit 'kB' in '2kB' for a time"),
-    ("drop=1kB", "unknown unit 'kB' in '1kB' for a number"),
-    ("size=1e400", "'1e400' is too large"),
+    ("speed=2", "speed=2: unknown limit; known: size, ram, latency, macs, energy, drop, accuracy; "
+                "write speed>=2 for a metric (<= if lower is better)"),
+    ("latncy=2", "latncy=2: unknown limit; did you mean latency?"),
+    ("size", "size: expected NAME=QUANTITY with NAME one of size, ram, latency, macs, energy, drop, "
+             "or a metric as in accuracy>=0.9"),
+    ("size>=1kB", "size>=1kB: write size=1kB"),
+    ("drop<=1%", "drop<=1%: write drop=1%"),
+    ("miou>=0.5,miou>=0.6", "miou>=0.6: miou is limited twice"),
+    ("miou>=0.5,miou<=0.6", "miou<=0.6: miou is limited twice"),
+    ("accuracy=0.5,accuracy>=0.6", "accuracy>=0.6: accuracy is limited twice"),
+    ("miou>=high", "miou: '>=high' is no bound on a metric; write '>= 0.6', '>= 60 %' or '<= 3.5'"),
+    ("size=1kB,size=2kB", "size=2kB: size is limited twice"),
+    ("drop=1%,max_drop=2%", "max_drop=2%: drop is limited twice"),
+    ("size=", "size: '' is not a quantity"),
+    ("size=-1", "size: '-1' is not a quantity"),
+    ("size=3 ms", "size: unknown unit 'ms' in '3 ms' for a size"),
+    ("latency=2kB", "latency: unknown unit 'kB' in '2kB' for a time"),
+    ("drop=1kB", "drop: unknown unit 'kB' in '1kB' for a number"),
+    ("size=1e400", "size: '1e400' is too large"),
 ])
 def test_a_budget_that_cannot_be_read_says_why(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         Budget.parse(text)
-    assert str(caught.value).startswith(message)
+    assert str(caught.value).startswith(f"the budget: {message}")
+
+
+def test_all_bad_limits_are_listed_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Budget.parse("size=1kB,latncy=2,ram=2 ms,drop=x,size=2kB,accuracy>=high")
+    assert [fault.path for fault in caught.value.faults] == [
+        ("latncy=2",), ("size=2kB",), ("ram",), ("drop",), ("accuracy",)]
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "the budget: latncy=2: unknown limit; did you mean latency?"
+    assert lines[1] == "the budget: size=2kB: size is limited twice"
+    with pytest.raises(SettingsError) as caught:
+        Budget(sise="1 kB", ram="2 ms", metrics={"miou": "high"})  # type: ignore[call-arg]
+    assert sorted(str(caught.value).splitlines()) == [
+        "Budget: metrics.miou: 'high' is no bound on a metric; write '>= 0.6', '>= 60 %' or "
+        "'<= 3.5'",
+        "Budget: ram: unknown unit 'ms' in '2 ms' for a size; known: B, kB, KB, MB, GB, KiB, MiB, "
+        "GiB",
+        "Budget: sise: unknown setting; did you mean size?"]
+
+
+def test_all_limits_that_do_not_fit_are_listed_with_the_nearest_metric() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Budget.parse("acuracy>=0.9,age/mae>=2,drop=100%").check_metrics(METRICS)
+    unknown, *others = str(caught.value).splitlines()
+    assert unknown.endswith("the task has accuracy, age/mae; did you mean accuracy?")
+    assert len(others) == 2
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(UsageError, match="sizes"):
+    with pytest.raises(UsageError, match="Budget: sizes: unknown setting; did you mean size"):
         Budget(sizes="1 kB")  # type: ignore[call-arg]
 
 

@@ -20,7 +20,7 @@ from edgewright.core import (
     Preprocessing,
     Value,
 )
-from edgewright.errors import UsageError
+from edgewright.errors import SettingsError, UsageError
 from edgewright.exits import EarlyExits
 from edgewright.pipeline import Recipe
 from edgewright.pruning import BlockPruning, ChannelPruning, StructureRegularization, WeightPruning
@@ -59,19 +59,19 @@ def test_a_value_replaced_by_its_own_fields_is_the_same(value: Any) -> None:
 @pytest.mark.parametrize(("value", "fields", "error", "message"), [
     (Quantization(), {"weights": 17}, UsageError, "quantization to 17 bits is not supported"),
     (Quantization(), {"weigths": 4}, UsageError,
-     "Quantization has no field 'weigths'; did you mean 'weights'?"),
-    (Quantization(), {"layers": {"a": {"weights": 17}}}, UsageError, "Precision: weights: .* got 17"),
+     "Quantization has no field 'weigths'; did you mean weights?"),
+    (Quantization(), {"layers": {"a": {"weights": 17}}}, UsageError, "Quantization: layers.a.weights: .* got 17"),
     (Training(), {"epochs": 0}, UsageError, "Training: epochs: .* got 0"),
     (BlockPruning(count=2), {"count": None}, UsageError, "BlockPruning needs a goal"),
-    (EarlyExits(), {"places": ("a", "a")}, UsageError, "places has duplicates: a, a"),
+    (EarlyExits(), {"places": ("a", "a")}, UsageError, "places: it has duplicates: a, a"),
     (Budget(accuracy=0.9), {"metrics": {"accuracy": ">= 0.8"}}, UsageError,
      "bounds the accuracy twice"),
     (Budget(), {"size": "100 parsec"}, UsageError, "unknown unit 'parsec'"),
-    (Budget(), {"drop": "1 %"}, UsageError, "Budget has no field 'drop'; did you mean 'max_drop'?"),
-    (Budget(), {"size": {"value": float("nan")}}, UsageError, "the budget's size.value: .*finite"),
+    (Budget(), {"drop": "1 %"}, UsageError, "Budget has no field 'drop'; did you mean max_drop?"),
+    (Budget(), {"size": {"value": float("nan")}}, UsageError, "Budget: size.value: .*finite"),
     (Limit(value=1), {"value": -1}, ValidationError, "greater than or equal to 0"),
     (POINT, {"path": (0, 1, 2)}, ValidationError, "1 rules for a path of 3 segments"),
-    (POINT, {"zzz": 1}, UsageError, "OperatingPoint has no field 'zzz'; it has name, path, policy"),
+    (POINT, {"zzz": 1}, UsageError, "OperatingPoint has no field 'zzz'; known: name, path, policy"),
     (ExitRule(threshold=0.5), {"temperature": 0}, ValidationError, "greater than 0"),
     (Preprocessing(channels=1, height=2, width=3, mean=(0.5,), std=(0.1,)), {"channels": 3},
      UsageError, "3 channels, 1 means"),
@@ -81,6 +81,32 @@ def test_a_changed_value_is_checked_as_a_new_one_is(change: Callable[..., Any], 
                                                     message: str) -> None:
     with pytest.raises(error, match=message):
         change(value, fields)
+
+
+def test_all_faults_are_listed_at_once_with_the_nearest_names() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Recipe(prun={}, prune={"ration": 0.3, "criterion": "tailor"},  # type: ignore[call-arg]
+               recover={"epochs": 0, "optimizer": {"adamw": {"betta": 1}}},
+               quantize={"weights": 5})
+    assert [fault.path for fault in caught.value.faults] == [
+        ("prune", "criterion"), ("prune", "ration"), ("recover", "epochs"),
+        ("recover", "optimizer", "adamw", "betta"), ("quantize", "weights"), ("prun",)]
+    lines = str(caught.value).splitlines()
+    assert lines[1:4] == [
+        "Recipe: prune.ration: unknown setting; did you mean ratio?",
+        "Recipe: recover.epochs: Input should be greater than or equal to 1, got 0",
+        "Recipe: recover.optimizer.adamw.betta: unknown setting; did you mean betas?"]
+    assert lines[0].endswith("got 'tailor'; did you mean taylor?")
+    assert lines[4].startswith("Recipe: quantize.weights: quantization to 5 bits is not supported")
+    assert lines[5] == "Recipe: prun: unknown setting; did you mean prune?"
+
+
+def test_a_value_that_has_faulty_settings_is_no_valid_value() -> None:
+    class Holder(Value):
+        training: Training
+
+    with pytest.raises(ValidationError, match="epochs: Input should be greater"):
+        Holder.model_validate({"training": {"epochs": 0}})
 
 
 def test_what_a_pattern_says_goes_with_the_pattern() -> None:

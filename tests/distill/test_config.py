@@ -38,7 +38,7 @@ def test_the_config_round_trips_through_yaml() -> None:
     ({"logits": "kd"}, "logits: Input should be 'hinton', 'decoupled', 'standardized', 'mse' or "),
     ({"features": "all"}, "features: Input should be 'hints', 'attention', 'relational' or "),
     ({"pairs": (("a", "b"),)}, "pairs are given, but no features; set features='hints'"),
-    ({"heat": 1}, "heat: no such setting"),
+    ({"heat": 1}, "heat: unknown setting"),
 ])
 def test_settings_out_of_range_raise(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):

@@ -309,14 +309,14 @@ def test_an_output_that_the_goal_does_not_use_is_dropped() -> None:
     ({"places": 0}, "places: expected a whole number from 1, 'auto', or names of calls, got 0"),
     ({"places": "many"}, "'auto', or names of calls, got 'many'"),
     ({"places": ()}, r"'auto', or names of calls, got \(\)"),
-    ({"places": ("a", "a")}, "places has duplicates: a, a"),
+    ({"places": ("a", "a")}, "places: it has duplicates: a, a"),
     ({"cost_model": {"exit_rate_exponent": 0}}, "exponent: Input should be greater than 0, got 0"),
     ({"cost_model": {"overhead": -1}}, "overhead: Input should be greater than or equal to 0, got -1"),
     ({"cost_model": {"exit_rates": {"relu": 1.5}}},
      "exit_rates.relu: Input should be less than or equal to 1, got 1.5"),
     ({"head": {"pooled": {"grid": 0}}},
      "grid: Input should be greater than or equal to 1, got 0"),
-    ({"head": {"token": {"grid": 2}}}, "TokenHead: grid: no such setting"),
+    ({"head": {"token": {"grid": 2}}}, "head.token.grid: unknown setting"),
     ({"head": "huge"}, "or 'dense', or your own object of type HeadDesign, given in Python"),
     ({"calibration": {"max_drop": -0.1}},
      "max_drop: Input should be greater than or equal to 0, got -0.1"),
@@ -324,8 +324,8 @@ def test_an_output_that_the_goal_does_not_use_is_dropped() -> None:
     ({"training": {"heads": {"settings": {"epochs": 0}}}},
      "epochs: Input should be greater than or equal to 1, got 0"),
     ({"training": {"heads": {"gradient_equilibrium": True}}},
-     "gradient_equilibrium: no such setting"),
-    ({"exits": 1}, "exits: no such setting"),
+     "gradient_equilibrium: unknown setting"),
+    ({"exits": 1}, "exits: unknown setting"),
 ])
 def test_settings_out_of_range_raise(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):

@@ -330,9 +330,9 @@ def test_recipes_round_trip_through_yaml(whole_recipe: Recipe, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    ("prune: {ratio: 2}", "ChannelPruning: ratio: Input should be less than 1, got 2"),
-    ("prunes: {}", "prunes: no such setting; did you mean 'prune'"),
-    ("prune: [", "cannot read the recipe"),
+    ("prune: {ratio: 2}", "recipe.yaml:1: prune.ratio: Input should be less than 1, got 2"),
+    ("prunes: {}", "recipe.yaml:1: prunes: unknown setting; did you mean prune"),
+    ("prune: [", r"cannot read the recipe .*recipe.yaml:1: while parsing"),
     ("quantize: {weights: 5}", "quantization to 5 bits is not supported"),
 ])
 def test_invalid_recipes_raise(content: str, message: str, tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_invalid_recipes_raise(content: str, message: str, tmp_path: Path) -> No
 
 
 def test_an_unknown_recipe_lists_the_known() -> None:
-    with pytest.raises(UsageError, match="no recipe is called 'quick'; there are fast, balanced"):
+    with pytest.raises(UsageError, match="no recipe is called 'quick'; known: fast, balanced"):
         Recipe.load("quick")
 
 

@@ -218,7 +218,7 @@ def test_ram_target_reduces_peak_memory(mixed_program: Program) -> None:
     ({"allocation": "fair"}, "allocation: Input should be 'uniform', 'global' or "
                               "'solved', got 'fair'"),
     ({"steps": 0}, "steps: Input should be greater than or equal to 1, got 0"),
-    ({"ration": 0.3}, "ration: no such setting; did you mean 'ratio'"),
+    ({"ration": 0.3}, "ration: unknown setting; did you mean ratio"),
 ])
 def test_invalid_settings_are_rejected(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"^ChannelPruning: {re.escape(message)}"):

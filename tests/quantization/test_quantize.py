@@ -186,7 +186,7 @@ def test_quantized_programs_are_rejected(small_quantized: Program, colour_task: 
     ({"method": "magic"}, "Quantization: method: Input should be 'ptq' or 'qat', got 'magic'"),
     ({"calibration_samples": 0}, "Quantization: calibration_samples: Input should be greater "
                                  "than or equal to 1, got 0"),
-    ({"bits": 8}, "Quantization: bits: no such setting; it has weights, "),
+    ({"bits": 8}, "Quantization: bits: unknown setting; known: weights, "),
 ])
 def test_unsupported_settings_are_rejected(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"^{message}"):

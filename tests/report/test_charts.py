@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright.report._axis import Axis, cost_axis, quality_axis
-from edgewright.report._charts import MACS, Point, bar, quality_chart
+from edgewright.report._charts import MACS, Chart, Point, bar, quality_chart
 from edgewright.report._labels import Box, place_labels
 
 FRAME = Box(0, 0, 700, 400)
@@ -66,38 +66,51 @@ def test_labels_stay_in_the_frame(corner: tuple[float, float]) -> None:
 
 def test_points_on_one_spot_share_a_label() -> None:
     points = [Point("baseline", 1e6, 0.9), Point("export", 1e5, 0.88), Point("verify", 1e5, 0.88)]
-    assert texts(quality_chart("t", points, 760, 380), "label") == ["baseline", "export, verify"]
+    assert texts(quality_chart(Chart("t", points), 760, 380), "label") == ["baseline", "export, verify"]
 
 
 def test_long_labels_are_shortened_in_the_drawing_only() -> None:
-    svg = quality_chart("t", [Point("x" * 80, 1e6, 0.9)], 760, 380)
+    svg = quality_chart(Chart("t", [Point("x" * 80, 1e6, 0.9)]), 760, 380)
     assert texts(svg, "label") == ["x" * 29 + "\u2026"]
     assert "x" * 80 in svg
     many = [Point(f"stage number {i}", 1e6, 0.9) for i in range(5)]
-    assert texts(quality_chart("t", many, 760, 380), "label") == ["stage number 0 +4"]
+    assert texts(quality_chart(Chart("t", many), 760, 380), "label") == ["stage number 0 +4"]
 
 
 def test_a_wide_span_of_sizes_takes_a_log_scale() -> None:
     points = [Point("a", 45e6, 0.9), Point("b", 0.5e6, 0.8)]
-    assert "Size (MB, log scale)" in texts(quality_chart("t", points, 760, 380), "name")
+    assert "Size (MB, log scale)" in texts(quality_chart(Chart("t", points), 760, 380), "name")
 
 
 def test_points_on_the_way_have_a_dot_and_no_label() -> None:
     points = [Point("full", 4e6, 0.9), Point("", 3e6, 0.89), Point("default", 2e6, 0.88)]
-    svg = quality_chart("t", points, 760, 380, cost=MACS)
+    svg = quality_chart(Chart("t", points, cost=MACS), 760, 380)
     assert texts(svg, "label") == ["full", "default"]
     assert texts(svg, "name") == ["Accuracy (%)", "Mean MACs per sample (M)"]
     assert [circle.get("class") for circle in elements(svg, "circle")] == [
         "dot first", "dot", "dot last"]
 
 
+def test_points_beside_the_way_are_not_joined_and_the_chosen_one_is_highlighted() -> None:
+    points = [Point("small", 1e6, 0.8), Point("good", 2e6, 0.88), Point("large", 4e6, 0.9)]
+    svg = quality_chart(Chart("t", points, others=[Point("", 9e6, 0.7, note="worse")], chosen=1),
+                        760, 380)
+    assert [circle.get("class") for circle in elements(svg, "circle")] == [
+        "dot other", "dot", "dot last", "dot"]
+    path, = elements(svg, "path")
+    assert path.get("d").count("L") == 2
+    other = next(elements(svg, "circle"))
+    assert other.find("title").text.startswith("worse: 70.00 %")
+    assert 44 <= float(other.get("cx")) <= 744
+
+
 def test_a_limit_of_zero_is_not_drawn() -> None:
-    assert "budget" not in quality_chart("t", [Point("a", 0.0, 0.0)], 360, 320, limit=0.0)
+    assert "budget" not in quality_chart(Chart("t", [Point("a", 0.0, 0.0)], limit=0.0), 360, 320)
 
 
 def test_no_points_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one point, got none"):
-        quality_chart("t", [], 760, 380)
+        quality_chart(Chart("t", []), 760, 380)
 
 
 @pytest.mark.parametrize(("after", "before", "whole", "widths"), [

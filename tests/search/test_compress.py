@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from typer.testing import CliRunner
 import edgewright as ew
 from edgewright.bundle import read_bundle
 from edgewright.cli import app
-from edgewright.errors import BudgetError, StorageError, UsageError
-from edgewright.pipeline import Recipe, Result
-from edgewright.search import pick, plan, read_front
+from edgewright.core import SearchRecord
+from edgewright.errors import BudgetError, BundleError, StorageError, UsageError
+from edgewright.pipeline import Recipe, Result, verify
+from edgewright.search import pick, plan, read_record
 from edgewright.task import Task
 
 BUDGET = ew.Budget(size="60 %", max_drop="30 %")
@@ -62,37 +64,103 @@ def test_another_budget_does_not_go_on(searched: Result, trained_net: nn.Module,
 
 
 def test_the_front_has_the_result_and_no_dominated_file(searched: Result) -> None:
-    front = read_front(searched.bundle.parent)
-    assert [entry.is_chosen for entry in front].count(True) == 1
-    sizes = [entry.figures["size_bytes"] for entry in front]
+    record = read_record(searched.bundle.parent)
+    front = [record.trial(name) for name in record.front]
+    assert record.chosen in record.front
+    sizes = [trial.figures["size_bytes"] for trial in front]
     assert sizes == sorted(sizes)
-    assert all(entry.bundle.is_file() for entry in front)
+
+
+def test_the_record_says_what_was_tried(searched: Result) -> None:
+    record = read_record(searched.bundle.parent)
+    kept = SearchRecord.model_validate_json(searched.bundle.with_name("search.json").read_bytes())
+    assert kept.replace(seconds=0, phases={}) == record.replace(seconds=0, phases={})
+    quantized, *others = record.trials
+    assert quantized.name == "quantized"
+    assert quantized.bits.keys() == {8}
+    assert not quantized.removed
+    assert not quantized.widths
+    assert all(trial.removed or trial.widths or trial.bits != quantized.bits for trial in others)
+    assert all(trial.predicted["size"] > 0 for trial in others)
+    chosen = record.trial(record.chosen)
+    assert chosen.tested is not None
+    assert chosen.tested.metric == searched.manifest.report.compressed.metric
+    assert record.original.metric is not None
+    assert record.validated.metric is not None
+    assert (record.original.metric.split, record.validated.metric.split) == ("test", "val")
+    assert list(record.phases)[:3] == ["prepare", "sensitivities", "race"]
+    assert list(record.phases)[-1] == "verify"
+    assert sum(record.phases.values()) == pytest.approx(record.seconds)
+
+
+def test_the_report_shows_the_race(searched: Result) -> None:
+    page = searched.report.read_text()
+    for text in ("<h2>Search</h2>", "Accuracy against latency", "What each stage cost",
+                 "Predicted and measured", "quantized"):
+        assert text in page
 
 
 def test_another_file_of_the_front_is_picked(searched: Result, tmp_path: Path) -> None:
     folder, out = searched.bundle.parent, tmp_path / "picked.edge"
-    smallest = read_front(folder)[0]
-    limit = ew.Budget(size=f"{smallest.figures['size_bytes']:.0f} B")
+    record = read_record(folder)
+    smallest = record.trial(record.front[0])
+    limit = ew.Budget(size=f"{smallest.stated['size_bytes']:.0f} B")
     assert pick(folder, limit, out).name == smallest.name
     assert ew.load(out).model.inputs == searched.manifest.model.inputs
     with pytest.raises(BudgetError, match=r"no file of the front in .* is within the budget"):
         pick(folder, ew.Budget(size="1 B"), out)
 
 
+@pytest.fixture
+def untested(searched: Result, tmp_path: Path) -> Path:
+    """The directory of a search that has verified none of its files on the test split."""
+    folder = tmp_path / "untested"
+    shutil.copytree(searched.bundle.parent, folder)
+    for bundle in (folder / "trials").glob("*/model.edge"):
+        bundle.unlink()
+    return folder
+
+
+def test_a_picked_file_is_verified_on_the_test_split(untested: Path, quadrant_task: Task,
+                                                     tmp_path: Path) -> None:
+    out = tmp_path / "picked.edge"
+    plain = pick(untested, ew.Budget(size="100 %"), out)
+    assert not plain.is_tested
+    assert (metric := read_bundle(out).manifest.report.compressed.metric) is not None
+    assert metric.split == "val"
+    with pytest.raises(BundleError, match="on the validation split only"):
+        verify(out, quadrant_task)
+    tested = pick(untested, ew.Budget(size="100 %"), out, quadrant_task)
+    assert tested.is_tested
+    report = read_bundle(out).manifest.report
+    assert report.compressed.metric is not None
+    assert (report.compressed.metric.split, report.breaches) == ("test", ())
+    assert report.original.metric is not None
+    assert report.original.metric.split == "test"
+    assert verify(out, quadrant_task)
+
+
 def test_the_front_on_the_command_line(searched: Result, tmp_path: Path) -> None:
-    runner, folder = CliRunner(), str(searched.bundle.parent)
-    shown = runner.invoke(app, ["front", folder])
+    runner, folder = CliRunner(), searched.bundle.parent
+    shown = runner.invoke(app, ["front", str(folder)])
     assert shown.exit_code == 0, shown.output
-    assert "accuracy" in shown.output
+    assert "Accuracy" in shown.output
+    assert (folder / "front.svg").read_text().startswith("<svg")
+    assert (folder / "front.html").read_text().startswith("<!doctype html>")
+    plot = tmp_path / "a.svg"
+    assert runner.invoke(app, ["front", str(folder), "--plot", str(plot)]).exit_code == 0
+    assert plot.is_file()
+    refused = runner.invoke(app, ["front", str(folder), "--plot", "a.png"])
+    assert isinstance(refused.exception, UsageError)
     out = tmp_path / "a.edge"
-    picked = runner.invoke(app, ["pick", folder, "--budget", "size=100%", "--out", str(out)])
+    picked = runner.invoke(app, ["pick", str(folder), "--budget", "size=100%", "--out", str(out)])
     assert picked.exit_code == 0, picked.output
     assert out.is_file()
 
 
 def test_a_directory_without_a_search_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="holds no search"):
-        read_front(tmp_path)
+        read_record(tmp_path)
 
 
 def test_an_impossible_budget_is_refused_before_any_training(

@@ -28,7 +28,7 @@ def ranked(folder: Path, trials: list[Trial]) -> list[str]:
     settings = SimpleNamespace(budget=ew.Budget(latency="1 ms"))
     builder = SimpleNamespace(settings=settings, original=Figures())
     searcher = Searcher(cast(Any, builder), cast(Any, None), ew.Search(), store, cast(Any, None),
-                        RunLog(quiet=True), cast(Any, None), 0.0)
+                        RunLog(quiet=True), cast(Any, None), cast(Any, None), 0.0)
     return [trial.name for trial in searcher._rank(trials)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -15,7 +17,8 @@ from edgewright.core import Budget, format_cost
 from edgewright.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgewright.search import SearchPlan
+    from edgewright.pipeline import Result
+    from edgewright.search import SearchInterrupted, SearchPlan
     from edgewright.training import ExperimentTracker
 
 
@@ -68,10 +71,12 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
       edgewright compress --model net.py:make --data digits --recipe fast --out runs/digits
     """
     limits = Budget.parse(budget)
-    from edgewright.report import summary_table
+    from edgewright.pipeline import Recipe
+    from edgewright.search import SearchInterrupted
     from edgewright.search import compress as run_compress
     from edgewright.task import load_task
 
+    chosen = None if recipe is None else Recipe.load(recipe)
     loaded = load_reference(model, weights)
     task = load_task(data, normalize=normalize, seed=seed)
     if dry_run:
@@ -81,14 +86,29 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
         _print_plan(plan(loaded, task, limits, out, time=time, ignore=ignore or (), seed=seed,
                          name=model, quiet=quiet))
         return
-    result = run_compress(loaded, task, limits, recipe, out, time=time, ignore=ignore or (),
-                          seed=seed, name=model, quiet=quiet,
-                          # other names are rejected there
-                          track=cast("ExperimentTracker | None", track))
+    try:
+        result = run_compress(loaded, task, limits, chosen, out, time=time, ignore=ignore or (),
+                              seed=seed, name=model, quiet=quiet, command=_this_command(),
+                              # other names are rejected there
+                              track=cast("ExperimentTracker | None", track))
+    except SearchInterrupted as best:
+        _print_result(best)
+        raise
+    _print_result(result)
+    result.check()
+
+
+def _this_command() -> str:
+    return shlex.join(["edgewright", *sys.argv[1:]])
+
+
+def _print_result(result: Result | SearchInterrupted) -> None:
+    from edgewright.report import summary_table
+
     console = Console()
     console.print(summary_table(result.manifest))
-    console.print(f"bundle: {result.bundle}\nreport: {result.report}", highlight=False)
-    result.check()
+    console.print(f"bundle: {result.bundle}\nreport: {result.report}", highlight=False,
+                  soft_wrap=True)
 
 
 def _refuse_recipe(recipe: str | None) -> None:

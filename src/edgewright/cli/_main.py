@@ -12,17 +12,17 @@ import typer
 
 from edgewright import __version__
 from edgewright._extras import missing_extra
+from edgewright._interrupts import insistent_interrupts
 from edgewright.cli._bench import bench
 from edgewright.cli._compress import compress
 from edgewright.cli._device import device
 from edgewright.cli._doctor import doctor
 from edgewright.cli._front import front, pick
-from edgewright.cli._interrupt import insistent_interrupts
 from edgewright.cli._profile import profile
 from edgewright.cli._report import report
 from edgewright.cli._run import run
 from edgewright.cli._verify import verify
-from edgewright.errors import EdgewrightError, EdgewrightWarning, UsageError
+from edgewright.errors import EdgewrightError, EdgewrightWarning, SettingsError, UsageError
 
 _INTERRUPTED: Final = 130
 # Click's ClickException, or the one of the vendored click in newer versions of typer.
@@ -57,7 +57,10 @@ app.add_typer(device, name="device")
 
 
 def main() -> None:
-    """Run the command line; every expected error prints one line and has its own exit code."""
+    """Run the command line; an expected error prints one line and has its own exit code.
+
+    Faults of settings print a line each.
+    """
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning)
     warnings.filterwarnings("default", category=EdgewrightWarning)
@@ -69,7 +72,8 @@ def main() -> None:
             code = app(standalone_mode=False)
         sys.stdout.flush()
     except EdgewrightError as error:
-        code = _report_error(str(error), error.exit_code)
+        lines = str(error).splitlines() if isinstance(error, SettingsError) else [str(error)]
+        code = _report_error(*lines, code=error.exit_code)
     except _ClickError as error:
         error.show()
         code = UsageError.exit_code
@@ -79,17 +83,17 @@ def main() -> None:
         missing = missing_extra(error, f"this command ({error.name})")
         if missing is None:
             raise
-        code = _report_error(str(missing), missing.exit_code)
+        code = _report_error(str(missing), code=missing.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     if code == _INTERRUPTED:  # newer versions of typer return it
         resumes = "; repeat the command to resume"
-        _report_error("interrupted" + resumes * ("compress" in sys.argv[1:2]), code)
+        _report_error("interrupted" + resumes * ("compress" in sys.argv[1:2]), code=code)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _report_error(message: str, code: int) -> int:
-    one_line = " ".join(message.split())
-    typer.echo(f"error: {one_line}", err=True)
+def _report_error(*messages: str, code: int) -> int:
+    for message in messages:
+        typer.echo(f"error: {' '.join(message.split())}", err=True)
     return code

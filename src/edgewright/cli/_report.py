@@ -22,7 +22,7 @@ def report(
       edgewright report runs/r20
     """
     from edgewright.bundle import read_bundle
-    from edgewright.core import write_atomically
+    from edgewright.core import SearchRecord, write_atomically
     from edgewright.report import render_html, route_table, summary_table
 
     bundle = run / "model.edge" if run.is_dir() else run
@@ -31,7 +31,10 @@ def report(
                           "compress command to resume it")
     manifest = read_bundle(bundle).manifest
     page = out or bundle.parent / "report.html"
-    write_atomically(page, render_html(manifest).encode())
+    searched = bundle.with_name("search.json")
+    search = (SearchRecord.model_validate_json(searched.read_bytes())
+              if run.is_dir() and searched.is_file() else None)
+    write_atomically(page, render_html(manifest, search).encode())
     console = Console()
     console.print(summary_table(manifest))
     branches = route_table(manifest)

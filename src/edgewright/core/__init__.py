@@ -26,6 +26,7 @@ from edgewright.core._measurement import (
     known_figure,
 )
 from edgewright.core._model_spec import LowBitTensor, ModelSpec, Segment, TensorSpec
+from edgewright.core._nearest import suggest
 from edgewright.core._operating_point import (
     EXIT_POLICIES,
     GATE_INPUTS,
@@ -48,6 +49,7 @@ from edgewright.core._run_report import (
     RunReport,
     StageRecord,
 )
+from edgewright.core._search_record import CostPrediction, SearchRecord, TrialRecord
 from edgewright.core._select_boxes import SelectedBoxes, box_overlaps, select_boxes
 from edgewright.core._settings import Positional, Settings, Value
 from edgewright.core._size_range import (
@@ -86,6 +88,7 @@ __all__ = [
     "ClassMask",
     "ClassProbabilities",
     "CostName",
+    "CostPrediction",
     "CurvePoint",
     "DecodeStep",
     "ExitPolicy",
@@ -112,6 +115,7 @@ __all__ = [
     "ResolvedLimit",
     "RouteProfile",
     "RunReport",
+    "SearchRecord",
     "Segment",
     "SelectedBoxes",
     "Settings",
@@ -120,6 +124,7 @@ __all__ = [
     "StageRecord",
     "Step",
     "TensorSpec",
+    "TrialRecord",
     "UnitVector",
     "Value",
     "Wiring",
@@ -140,5 +145,6 @@ __all__ = [
     "parse_quantity",
     "read_pixels",
     "select_boxes",
+    "suggest",
     "write_atomically",
 ]

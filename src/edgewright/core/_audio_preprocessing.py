@@ -11,14 +11,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from edgewright.core._settings import Value
+from edgewright.core._settings import Settings
 from edgewright.errors import DataError, UsageError
 
 _INT16_SCALE: Final = 1 / 32768
 _CHUNK: Final = 64  # recordings transformed at a time
 
 
-class AudioPreprocessing(Value):
+class AudioPreprocessing(Settings):
     """Log-mel features of a recording: the energy in each mel band, frame by frame.
 
     The recording is padded with zeros or cut at its end to ``length`` samples. Frames begin at

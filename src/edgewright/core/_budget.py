@@ -7,14 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, NamedTuple, Self
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, model_validator
 
+from edgewright.core._limits_text import DROP, as_written, read_limits
 from edgewright.core._measurement import (
     ACCURACY,
     COSTS,
@@ -23,9 +18,10 @@ from edgewright.core._measurement import (
     Measurement,
     MetricSpec,
 )
-from edgewright.core._settings import Value
+from edgewright.core._nearest import suggest
+from edgewright.core._settings import Settings, Value
 from edgewright.core._units import Dimension, parse_quantity
-from edgewright.errors import UsageError
+from edgewright.errors import Fault, SettingsError, UsageError
 
 
 class Limit(Value):
@@ -68,8 +64,6 @@ CONSTRAINTS: Final[dict[str, Constraint]] = {
     "macs": Constraint("macs", "count"),
     "energy": Constraint("energy_mj", "energy"),
 }
-_DROP: Final = "max_drop"
-_NAMES: Final = f"{', '.join(CONSTRAINTS)}, drop, or a metric as in accuracy>=0.9"
 
 
 class Breach(Value):
@@ -153,17 +147,9 @@ def _parse_accuracy(value: Any) -> Any:
 
 
 _BOUND: Final = re.compile(r"\s*(>=|<=)\s*(-?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*(%?)\s*")
-_PART: Final = re.compile(r"\s*([^<>=\s]+)\s*(>=|<=|=)(.*)")
 
 
-def _describe_fault(fault: Mapping[str, Any]) -> str:
-    name = ".".join(map(str, fault["loc"]))
-    if fault["type"] == "extra_forbidden":
-        return f"a budget has no field {name!r}"
-    return f"the budget's {name}: {fault['msg']}, got {fault['input']!r}"
-
-
-class Budget(Value):
+class Budget(Settings):
     """Limits on the compressed file, each in the user's units, each optional.
 
     A percentage in ``size``, ``ram``, ``latency``, ``macs`` and ``energy`` is relative to the
@@ -175,7 +161,8 @@ class Budget(Value):
     ``metrics`` if the application needs a fixed level.
 
     Raises:
-        UsageError: A quantity has an unknown unit or is negative, or the accuracy is bounded twice.
+        SettingsError: Quantities with an unknown unit or below 0, unknown limits, or an accuracy
+            that is bounded twice.
 
     Example:
         >>> budget = Budget(size="100 kB", max_drop="0.5 %", metrics={"miou": ">= 0.6"})
@@ -195,19 +182,12 @@ class Budget(Value):
     metrics: dict[str, Annotated[Bound, BeforeValidator(_parse_bound)]] = Field(
         default_factory=dict)
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _explain(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            budget = handler(value)
-        except ValidationError as error:
-            faults = "; ".join(_describe_fault(fault) for fault in error.errors())
-            raise UsageError(f"{faults}; a budget takes {_DROP}, accuracy, metrics, "
-                             f"{', '.join(CONSTRAINTS)}") from error
-        if budget.accuracy is not None and ACCURACY.name in budget.metrics:
+    @model_validator(mode="after")
+    def _check_accuracy(self) -> Self:
+        if self.accuracy is not None and ACCURACY.name in self.metrics:
             raise UsageError("the budget bounds the accuracy twice; give accuracy or "
                              "metrics={'accuracy': ...}")
-        return budget
+        return self
 
     @property
     def bounds(self) -> dict[str, Bound]:
@@ -227,28 +207,28 @@ class Budget(Value):
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Read the command line's form, ``size=100kB,latency=2ms,drop=0.5%,accuracy>=90%``."""
-        limits: dict[str, Any] = {}
-        metrics: dict[str, str] = {}
-        for part in filter(None, (piece.strip() for piece in text.split(","))):
-            match = _PART.fullmatch(part)
-            if match is None:
-                raise UsageError(f"cannot read {part!r} in the budget; expected NAME=QUANTITY with "
-                                 f"NAME one of {_NAMES}")
-            name, sign, value = match[1], match[2], match[3].strip()
-            name = _DROP if name == "drop" else name
-            sign = ">=" if name == ACCURACY.name and sign == "=" else sign
-            is_cost = name == _DROP or name in CONSTRAINTS
-            if is_cost != (sign == "="):
-                raise UsageError(f"cannot read {part!r} in the budget; "
-                                 f"{_advice(match[1], value, is_cost=is_cost)}")
-            if name in limits or name in metrics:
-                raise UsageError(f"{part!r}: the budget names {match[1]} twice")
-            if is_cost:
-                limits[name] = value
-            else:
-                metrics[name] = sign + value
-        return cls.model_validate({**limits, "metrics": metrics})
+        """Read the command line's form, ``size=100kB,latency=2ms,drop=0.5%,accuracy>=90%``.
+
+        Raises:
+            SettingsError: Limits that cannot be read, are unknown, or are given twice; the message
+                has a line for each.
+
+        Example:
+            >>> Budget.parse("sise=1kB,size=2kB,size=3kB")
+            Traceback (most recent call last):
+                ...
+            edgewright.errors.SettingsError: the budget: sise=1kB: unknown limit; did you mean size?
+            the budget: size=3kB: size is limited twice
+        """
+        limits, faults = read_limits(text, tuple(CONSTRAINTS), ACCURACY.name)
+        budget = cls()
+        try:
+            budget = cls.model_validate(limits)
+        except SettingsError as error:
+            faults += map(as_written, error.faults)
+        if faults:
+            raise SettingsError(faults, ["the budget"] * len(faults))
+        return budget
 
     def check_metrics(self, metrics: Sequence[MetricSpec]) -> None:
         """Check that the limits fit a task's metrics.
@@ -257,25 +237,18 @@ class Budget(Value):
             metrics: The metrics, the primary one first.
 
         Raises:
-            UsageError: A metric is unknown or bounded on its better side, a fraction's bound is
-                above 1, or its drop is 100 points or more.
+            SettingsError: Metrics that are unknown or bounded on their better side, a fraction's
+                bound above 1, or a drop of 100 points or more.
         """
         known = {metric.name: metric for metric in metrics}
-        for name, bound in self.bounds.items():
-            if name not in known:
-                raise UsageError(f"the budget bounds the metric {name!r}, but the task has "
-                                 f"{', '.join(known)}")
-            if bound.at_most == known[name].higher_is_better:
-                better = "higher" if known[name].higher_is_better else "lower"
-                raise UsageError(f"the budget asks for {name} {bound}, but {better} is better; "
-                                 f"write {'>=' if bound.at_most else '<='}")
-            if known[name].unit == "fraction" and bound.value > 1:
-                raise UsageError(f"the budget asks for {name} {bound}, but it is a fraction; write "
-                                 f"'{'<=' if bound.at_most else '>='} {bound.value:g} %'")
+        faults = [Fault((), text) for name, bound in self.bounds.items()
+                  if (text := _misfit(name, bound, known))]
         drop, is_fraction = self.max_drop, metrics[0].unit == "fraction"
         if drop is not None and drop.value >= 1 and (drop.relative or is_fraction):
-            raise UsageError("a drop of 100 points or more is no limit; write '1 %' for one "
-                             "point")
+            faults.append(Fault((), "a drop of 100 points or more is no limit; write '1 %' for one "
+                                    "point"))
+        if faults:
+            raise SettingsError(faults, [""] * len(faults))
 
     def limits(self, original: Figures) -> dict[str, ResolvedLimit]:
         """Every limit that is set, in base units, given the original model's figures.
@@ -289,7 +262,7 @@ class Budget(Value):
                 before = original.get(constraint.figure) or 0.0
                 found[name] = ResolvedLimit(COSTS[constraint.figure], limit.absolute(before), True)
         if self.max_drop is not None:
-            found[_DROP] = _resolve_drop(self.max_drop, original.metric)
+            found[DROP] = _resolve_drop(self.max_drop, original.metric)
         for name, bound in self.bounds.items():
             measured = original.find(name)
             spec = (MetricSpec(name=name, higher_is_better=not bound.at_most)
@@ -317,8 +290,17 @@ def _resolve_drop(drop: Limit, before: Measurement | None) -> ResolvedLimit:
                          at_most=not higher)
 
 
-def _advice(name: str, value: str, *, is_cost: bool) -> str:
-    if is_cost:
-        return f"write {name}={value or 'QUANTITY'}"
-    return (f"write {name}>={value or 'VALUE'} for a metric (<= if lower is better); the names of "
-            f"costs are {_NAMES}")
+def _misfit(name: str, bound: Bound, known: Mapping[str, MetricSpec]) -> str:
+    """Why a bound does not fit a task's metrics; empty if it does."""
+    if name not in known:
+        near = suggest(name, [*known, *CONSTRAINTS])
+        return (f"the budget bounds the metric {name!r}, but the task has {', '.join(known)}"
+                f"{f'; {near}' if near.startswith('did you mean') else ''}")
+    if bound.at_most == known[name].higher_is_better:
+        better = "higher" if known[name].higher_is_better else "lower"
+        return (f"the budget asks for {name} {bound}, but {better} is better; "
+                f"write {'>=' if bound.at_most else '<='}")
+    if known[name].unit == "fraction" and bound.value > 1:
+        return (f"the budget asks for {name} {bound}, but it is a fraction; write "
+                f"'{'<=' if bound.at_most else '>='} {bound.value:g} %'")
+    return ""

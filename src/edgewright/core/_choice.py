@@ -9,6 +9,7 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from edgewright.core._settings import Settings
+from edgewright.errors import SettingsError
 
 
 @final
@@ -47,7 +48,7 @@ class Choice:
         >>> Drawing(shape="circle")
         Traceback (most recent call last):
             ...
-        edgewright.errors.UsageError: Drawing: shape: Input should be 'square', or your own object of type Shape, given in Python, got 'circle'
+        edgewright.errors.SettingsError: Drawing: shape: Input should be 'square', or your own object of type Shape, given in Python, got 'circle'
     """  # noqa: E501 - the message is one line
 
     def __init__(self, *, protocol: type | None = None, **kinds: type[Settings]) -> None:
@@ -84,10 +85,10 @@ class Choice:
         if isinstance(value, Mapping) and len(value) == 1:
             (name, settings), = value.items()
             if name in self.kinds and isinstance(settings, Mapping):
-                return self.kinds[name].model_validate(settings)
+                return _read_kind(self.kinds[name], name, settings)
             if name in self.kinds and len(self.kinds[name].model_fields) == 1:
-                return self.kinds[name].model_validate(
-                    dict.fromkeys(self.kinds[name].model_fields, settings))
+                return _read_kind(self.kinds[name], name,
+                                  dict.fromkeys(self.kinds[name].model_fields, settings))
         raise PydanticCustomError("choice", "Input should be {expected}",
                                   {"expected": self._expected(value)})
 
@@ -119,3 +120,12 @@ class Choice:
         only = next(iter(settings.values()))
         is_bare = len(settings) == 1 and not isinstance(only, Mapping)
         return {name: only if is_bare else settings}
+
+
+def _read_kind(kind: type[Settings], name: str, settings: Mapping[str, Any]) -> Settings:
+    """An object of a built-in class; the path to a fault in it goes through the class's name."""
+    try:
+        return kind.model_validate(settings)
+    except SettingsError as error:
+        raise SettingsError([fault.below(name) for fault in error.faults],
+                            [kind.__name__] * len(error.faults)) from error

@@ -8,7 +8,7 @@ from edgewright.core._model_spec import ModelSpec
 from edgewright.core._run_report import RunReport
 from edgewright.core._settings import Value
 
-FORMAT_VERSION: Final = 6
+FORMAT_VERSION: Final = 7
 
 
 class Manifest(Value):
@@ -30,13 +30,18 @@ class Manifest(Value):
         7
     """
 
-    format_version: Literal[6] = FORMAT_VERSION
+    format_version: Literal[7] = FORMAT_VERSION
     model: ModelSpec
     report: RunReport
 
     def with_model(self, **changes: Any) -> Manifest:
         """This manifest with other fields in its model part; raises what `replace` raises."""
         return self.replace(model=self.model.replace(**changes))
+
+    def with_breaches(self) -> Manifest:
+        """This manifest with the limits of its budget that its figures break."""
+        report = self.report
+        return self.with_report(breaches=report.budget.breaches(report.compressed, report.original))
 
     def with_report(self, **changes: Any) -> Manifest:
         """This manifest with other fields in its report part; raises what `replace` raises."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from edgewright.core._settings import Value
+from edgewright.core._settings import Settings
 from edgewright.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Resample = Literal["bilinear", "bicubic", "nearest"]
 
 
-class Preprocessing(Value):
+class Preprocessing(Settings):
     """Image preprocessing: resize to ``height`` x ``width``, scale, subtract mean, divide by std.
 
     Attributes:

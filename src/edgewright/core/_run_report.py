@@ -168,6 +168,7 @@ class RunReport(Value):
         layers: The network layer by layer.
         uncounted: Operators whose MACs are not counted.
         breaches: Limits of the budget that are not met; empty if the budget is met.
+        unfinished: Why the run ended early and how it goes on; empty if it has finished.
     """
 
     data: str
@@ -189,3 +190,4 @@ class RunReport(Value):
     layers: tuple[LayerRecord, ...] = ()
     uncounted: tuple[str, ...] = ()
     breaches: tuple[Breach, ...] = ()
+    unfinished: str = ""

@@ -59,7 +59,7 @@ class Distillation(Settings):
         >>> Distillation(pairs=(("relu", "relu"),))
         Traceback (most recent call last):
             ...
-        edgewright.errors.UsageError: Distillation: pairs are given, but no features; set features='hints' or another, or remove the pairs
+        edgewright.errors.SettingsError: Distillation: pairs are given, but no features; set features='hints' or another, or remove the pairs
     """  # noqa: E501 - the message is one line
 
     logits: Literal["hinton", "decoupled", "standardized", "mse", "smooth_l1"] = "hinton"

@@ -195,10 +195,10 @@ class EarlyExits(Settings):
             return places
         is_list = isinstance(places, Sequence) and not isinstance(places, str)
         if not is_list or not places or not all(isinstance(name, str) for name in places):
-            raise UsageError("EarlyExits: places: expected a whole number from 1, 'auto', or names "
+            raise UsageError("expected a whole number from 1, 'auto', or names "
                              f"of calls, got {places!r}")
         if len(set(places)) < len(places):
-            raise UsageError(f"EarlyExits: places has duplicates: {', '.join(places)}")
+            raise UsageError(f"it has duplicates: {', '.join(places)}")
         return tuple(places)
 
     @field_validator("training", mode="before")

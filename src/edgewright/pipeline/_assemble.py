@@ -96,7 +96,8 @@ class Assembly:
                 self.draft(results.unquantized), manifest.model.points))
         manifest = manifest.with_report(original=baseline.manifest.report.compressed)
         timed = self._add_latencies(manifest, sessions, results)
-        written = write_bundle(directory.bundle, timed, draft.segments, finish=_add_breaches)
+        written = write_bundle(directory.bundle, timed, draft.segments,
+                               finish=Manifest.with_breaches)
         self.write_beside(written, directory)
         directory.seal(directory.bundle, program=results.checksum)
         return written
@@ -135,10 +136,3 @@ class Assembly:
         return manifest.with_report(
             unquantized=Figures.of(*unquantized),
             slow_layers=find_slow_layers(results.unquantized, results.program, latencies))
-
-
-def _add_breaches(manifest: Manifest) -> Manifest:
-    """Add every limit that the figures break."""
-    report = manifest.report
-    return manifest.with_report(
-        breaches=report.budget.breaches(report.compressed, report.original))

@@ -39,8 +39,9 @@ class RunDirectory:
 
     ``run.json`` identifies the run and holds checksums of both bundles; ``stages/`` holds a program
     and a record for each finished stage, ``checkpoints/`` the state of a training in progress. The
-    results are ``model.edge``, ``baseline.edge``, ``manifest.json``, ``recipe.yaml`` and
-    ``report.html``. A file that was changed since counts as missing.
+    results are ``model.edge``, ``baseline.edge``, ``manifest.json``, ``recipe.yaml``,
+    ``report.html`` and, of a search, ``search.json``. A file that was changed since counts as
+    missing.
     """
 
     def __init__(self, path: Path, identity: dict[str, str]) -> None:
@@ -52,6 +53,7 @@ class RunDirectory:
         self.manifest = path / "manifest.json"
         self.recipe = path / "recipe.yaml"
         self.report = path / "report.html"
+        self.search = path / "search.json"
         self._stages = path / "stages"
         self._checkpoints = path / "checkpoints"
 

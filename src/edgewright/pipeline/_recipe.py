@@ -7,10 +7,11 @@ from typing import Final, final
 
 import yaml
 
-from edgewright.core import Settings
+from edgewright.core import Settings, suggest
 from edgewright.distill import Distillation
-from edgewright.errors import UsageError
+from edgewright.errors import SettingsError, UsageError
 from edgewright.exits import EarlyExits, HeadTraining
+from edgewright.pipeline._recipe_file import RecipeFile
 from edgewright.pruning import BlockPruning, ChannelPruning, WeightPruning
 from edgewright.quantization import QAT, Quantization
 from edgewright.training import CosineSchedule, Training
@@ -51,8 +52,8 @@ class Recipe(Settings):
     def by_name(cls, name: str) -> Recipe:
         """A built-in recipe: fast, balanced or thorough."""
         if name not in RECIPES:
-            raise UsageError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}, "
-                             "or give the path of a YAML file")
+            raise UsageError(f"no recipe is called {name!r}; {suggest(name, RECIPES)}; or give the "
+                             "path of a YAML file")
         return RECIPES[name]
 
     @classmethod
@@ -60,17 +61,23 @@ class Recipe(Settings):
         """Load a built-in recipe by name, or a recipe from a YAML file as written by a run.
 
         Raises:
-            UsageError: No such recipe or file, or a setting that is unknown or out of range.
+            UsageError: No such recipe or file.
+            SettingsError: Settings that are unknown, given twice or out of range; the message has
+                a line for each, with its file, line and the nearest known name.
         """
         path = Path(reference)
         if path.suffix not in (".yaml", ".yml"):
             return cls.by_name(str(reference))
+        file = RecipeFile.read(path)
+        faults = file.repeated()
+        recipe = cls()
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split())
-            raise UsageError(f"cannot read the recipe {path}: {reason}") from error
-        return cls.model_validate(content)
+            recipe = cls.model_validate(file.content)
+        except SettingsError as error:
+            faults += error.faults
+        if faults:
+            raise file.error(faults)
+        return recipe
 
     def to_yaml(self) -> str:
         """The recipe as YAML text that `load` reads."""

@@ -101,6 +101,10 @@ def _check_comparable(path: str | Path, manifest: Manifest, stated: dict[str, Fi
         raise BundleError(f"{path} states no metric at its operating point {missing[0]!r}, so "
                           "there is nothing to compare with; verify a bundle as compress wrote it")
     metrics = [metric for figures in stated.values() for metric in figures.metrics]
+    if any(metric.split == "val" for metric in metrics):
+        raise BundleError(f"{path} states its metrics on the validation split only, since its "
+                          "search was interrupted or has not verified it; go on with the search, "
+                          "or run edgewright pick with --data")
     measured = {metric.name for metric in task.metrics}
     if unknown := {metric.name for metric in metrics} - measured:
         raise DataError(f"{path} states {', '.join(sorted(unknown))}, but the task measures "

@@ -79,7 +79,7 @@ class ChannelPruning(Settings):
         >>> ChannelPruning(ratio=1.5)
         Traceback (most recent call last):
             ...
-        edgewright.errors.UsageError: ChannelPruning: ratio: Input should be less than 1, got 1.5
+        edgewright.errors.SettingsError: ChannelPruning: ratio: Input should be less than 1, got 1.5
     """
 
     criterion: Literal["l1", "l2", "magnitude", "batch_norm", "geometric_median", "lamp", "taylor",

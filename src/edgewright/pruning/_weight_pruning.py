@@ -52,7 +52,7 @@ class WeightPruning(Settings):
         >>> WeightPruning(pattern="5:4")
         Traceback (most recent call last):
             ...
-        edgewright.errors.UsageError: pattern='5:4' is not valid; use 'unstructured', or N:M with N below M, such as '2:4'
+        edgewright.errors.SettingsError: pattern='5:4' is not valid; use 'unstructured', or N:M with N below M, such as '2:4'
     """  # noqa: E501 - the message is one line
 
     pattern: str = "unstructured"

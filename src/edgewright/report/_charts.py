@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final
 
@@ -35,6 +35,8 @@ class Cost:
 
 
 SIZE: Final = Cost("size_bytes", "Size", (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0)))
+LATENCY: Final = Cost("latency_ms", "Latency, median",
+                      (("s", 1e3), ("ms", 1.0), ("µs", 1e-3)))
 MACS: Final = Cost("macs", "Mean MACs per sample",
                    (("G", 1e9), ("M", 1e6), ("k", 1e3), ("1", 1.0)))
 
@@ -43,12 +45,37 @@ MACS: Final = Cost("macs", "Mean MACs per sample",
 class Point:
     """One dot on the chart: its cost and its quality, the value of a metric.
 
-    A point with an empty label is drawn as a small dot.
+    A point with an empty label is drawn as a small dot; its note is shown in the tooltip.
     """
 
     label: str
     cost: float
     quality: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A metric against a cost.
+
+    Attributes:
+        title: Text alternative for screen readers.
+        points: Joined in order; at least one.
+        cost: The quantity on the horizontal axis.
+        metric: The metric on the vertical axis; a fraction is drawn in percent.
+        limit: The budget's limit on the cost in its base unit, drawn as a line.
+        others: Points that are not joined.
+        chosen: Place of the highlighted point; None highlights the last that has a label, and draws
+            the first that has one as a ring.
+    """
+
+    title: str
+    points: Sequence[Point]
+    cost: Cost = SIZE
+    metric: MetricSpec = ACCURACY
+    limit: float | None = None
+    others: Sequence[Point] = ()
+    chosen: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,41 +84,49 @@ class _Frame:
     height: float
     x: Axis
     y: Axis
-    cost: Cost
-    metric: MetricSpec
+    chart: Chart
     unit: str
     scale: float
     pixels: tuple[tuple[float, float], ...] = field(default=())
 
+    @property
+    def cost(self) -> Cost:
+        return self.chart.cost
 
-def quality_chart(title: str, points: Sequence[Point], width: float,
-                  height: float, *, cost: Cost = SIZE, metric: MetricSpec = ACCURACY,
-                  limit: float | None = None) -> Markup:
+    @property
+    def metric(self) -> MetricSpec:
+        return self.chart.metric
+
+    def place(self, point: Point) -> tuple[float, float]:
+        """The pixel of a point."""
+        return self.x.place(point.cost), self.y.place(_shown(self.metric, point.quality))
+
+
+def quality_chart(chart: Chart, width: float, height: float, *, top: float | None = None) -> Markup:
     """Draw a metric against a cost, joining the points in order.
 
     Args:
-        title: Text alternative for screen readers.
-        points: At least one, in order; the last is highlighted.
+        chart: What is drawn.
         width: Width of the coordinate system, in pixels; the drawing scales to the page.
         height: Height of the coordinate system, in pixels.
-        cost: The quantity on the horizontal axis.
-        metric: The metric on the vertical axis; a fraction is drawn in percent.
-        limit: The budget's limit in the base unit, drawn as a line.
+        top: Its place in a drawing around it; None if it is a drawing of its own.
 
     Raises:
         ValueError: There are no points.
     """
+    points = chart.points
     if not points:
-        raise ValueError(f"{title}: a chart needs at least one point, got none")
-    frame = _frame(points, (width, height), cost, metric, limit)
+        raise ValueError(f"{chart.title}: a chart needs at least one point, got none")
+    frame = _frame(chart, (width, height))
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in frame.pixels)
     summary = "; ".join(f"{point.label}: {_where(point, frame, ' at ')}" for point in points
                         if point.label)
-    return el("svg", el("title", title), el("desc", summary),
-              _grid(frame), _limit(frame, limit),
-              el("path", d=path, class_="path"), _dots(points, frame),
-              _labels(points, frame, limit),
-              viewBox=f"0 0 {width:g} {height:g}", role="img", class_="chart")
+    inside = {} if top is None else {"y": top, "width": width, "height": height}
+    return el("svg", el("title", chart.title), el("desc", summary),
+              _grid(frame), _limit(frame, chart.limit),
+              el("path", d=path, class_="path"), _others(frame), _dots(frame),
+              _labels(points, frame, chart.limit),
+              viewBox=f"0 0 {width:g} {height:g}", role="img", class_="chart", **inside)
 
 
 def _where(point: Point, frame: _Frame, between: str) -> str:
@@ -99,12 +134,9 @@ def _where(point: Point, frame: _Frame, between: str) -> str:
                          format_figure(frame.cost.figure, point.cost)))
 
 
-def wide_and_narrow(title: str, points: Sequence[Point], *, cost: Cost = SIZE,
-                    metric: MetricSpec = ACCURACY,
-                    limit: float | None = None) -> tuple[Markup, Markup]:
+def wide_and_narrow(chart: Chart) -> tuple[Markup, Markup]:
     """The same chart for a wide and for a narrow page; the style sheet shows one of them."""
-    wide, narrow = (quality_chart(title, points, width, height, cost=cost, metric=metric,
-                                  limit=limit)
+    wide, narrow = (quality_chart(chart, width, height)
                     for width, height in ((760, 380), (360, 320)))
     return el("div", wide, class_="wide"), el("div", narrow, class_="narrow")
 
@@ -126,17 +158,16 @@ def bar(after: float, before: float, whole: float) -> Markup:
               viewBox="0 0 100 8", preserveAspectRatio="none", class_="bar", aria_hidden="true")
 
 
-def _frame(points: Sequence[Point], size: tuple[float, float], cost: Cost, metric: MetricSpec,
-           limit: float | None) -> _Frame:
+def _frame(chart: Chart, size: tuple[float, float]) -> _Frame:
     width, height = size
+    points, metric, limit = [*chart.points, *chart.others], chart.metric, chart.limit
     costs = [point.cost for point in points]
     x = cost_axis(costs if limit is None or limit <= 0 else [*costs, limit], _LEFT, width - _RIGHT)
-    shown = [_shown(metric, point.quality) for point in points]
-    y = quality_axis(shown, height - _BOTTOM, _TOP, is_percent=metric.unit == "fraction")
-    unit, scale = next((u for u in cost.units if x.high >= 1.2 * u[1]), cost.units[-1])
-    pixels = tuple((x.place(point.cost), y.place(quality))
-                   for point, quality in zip(points, shown, strict=True))
-    return _Frame(width, height, x, y, cost, metric, unit, scale, pixels)
+    y = quality_axis([_shown(metric, point.quality) for point in points], height - _BOTTOM, _TOP,
+                     is_percent=metric.unit == "fraction")
+    unit, scale = next((u for u in chart.cost.units if x.high >= 1.2 * u[1]), chart.cost.units[-1])
+    frame = _Frame(width, height, x, y, chart, unit, scale)
+    return replace(frame, pixels=tuple(map(frame.place, chart.points)))
 
 
 def _shown(metric: MetricSpec, value: float) -> float:
@@ -182,15 +213,28 @@ def _limit(frame: _Frame, limit: float | None) -> Markup:
            class_="limit-name", text_anchor=anchor)])
 
 
-def _dots(points: Sequence[Point], frame: _Frame) -> Markup:
+def _dots(frame: _Frame) -> Markup:
+    points = frame.chart.points
     named = [index for index, point in enumerate(points) if point.label]
     first, last = (named[0], named[-1]) if named else (-1, -1)
+    if frame.chart.chosen is not None:
+        first, last = -1, frame.chart.chosen
     return join(
-        el("circle", el("title", ": ".join(filter(None, (point.label,
-                                                         _where(point, frame, ", "))))),
-           cx=x, cy=y, r=5.5 if index == last else 4.5 if point.label else 2.5,
-           class_="dot last" if index == last else "dot first" if index == first else "dot")
-        for index, (point, (x, y)) in enumerate(zip(points, frame.pixels, strict=True)))
+        _dot(point, pixel, frame, 5.5 if index == last else 4.5 if point.label else 2.5,
+             "dot last" if index == last else "dot first" if index == first else "dot")
+        for index, (point, pixel) in enumerate(zip(points, frame.pixels, strict=True)))
+
+
+def _others(frame: _Frame) -> Markup:
+    return join(_dot(point, frame.place(point), frame, 3.5, "dot other")
+                for point in frame.chart.others)
+
+
+def _dot(point: Point, pixel: tuple[float, float], frame: _Frame, radius: float,
+         class_: str) -> Markup:
+    name = point.label or point.note
+    return el("circle", el("title", ": ".join(filter(None, (name, _where(point, frame, ", "))))),
+              cx=pixel[0], cy=pixel[1], r=radius, class_=class_)
 
 
 def _labels(points: Sequence[Point], frame: _Frame, limit: float | None) -> Markup:
@@ -238,8 +282,9 @@ def _obstacles(frame: _Frame, limit: float | None) -> list[tuple[float, float]]:
     """Points along the path and the budget's line, which labels should avoid."""
     steps = [i / 24 for i in range(25)]
     pixels = frame.pixels
-    along = [*pixels, *((x0 + t * (x1 - x0), y0 + t * (y1 - y0))
-                        for (x0, y0), (x1, y1) in pairwise(pixels) for t in steps)]
+    along = [*pixels, *map(frame.place, frame.chart.others),
+             *((x0 + t * (x1 - x0), y0 + t * (y1 - y0))
+               for (x0, y0), (x1, y1) in pairwise(pixels) for t in steps)]
     if limit is None or limit <= 0:
         return along
     x, height = frame.x.place(limit), frame.height - _BOTTOM - _TOP

@@ -18,7 +18,7 @@ from edgewright.core import (
     format_significant,
     format_threshold,
 )
-from edgewright.report._charts import MACS, Point, bar, wide_and_narrow
+from edgewright.report._charts import MACS, Chart, Point, bar, wide_and_narrow
 from edgewright.report._html import Markup, el
 from edgewright.report._tables import row, section, table
 from edgewright.report._text import format_label
@@ -95,8 +95,8 @@ def _draw_curve(curve: Sequence[CurvePoint], measure: MetricSpec,
               and (quality := point.figures.get(measure.name)) is not None]
     full = Point("no early exits taken", curve[0].macs, curve[0].accuracy)
     ordered = sorted(shown, key=lambda point: -point.cost)
-    return wide_and_narrow(f"{format_label(measure)} against mean multiply-accumulates",
-                           [full, *ordered], cost=MACS, metric=measure)
+    return wide_and_narrow(Chart(f"{format_label(measure)} against mean multiply-accumulates",
+                                 [full, *ordered], cost=MACS, metric=measure))
 
 
 def _curve_table(curve: Sequence[CurvePoint], measure: MetricSpec) -> Markup:

@@ -30,7 +30,8 @@ def headline(manifest: Manifest) -> Markup:
         el("h1", el("bdi", model.name), " ", el("span", "on", class_="on"), " ",
            el("bdi", report.data)),
         el("p", join([el("span", fact) for fact in facts if fact], " "), class_="facts"),
-        _verdict(report), *(_slower(row, "for the original") for row in rows.values()),
+        _verdict(report), _unfinished(report),
+        *(_slower(row, "for the original") for row in rows.values()),
         *(_slower(row, "for the same network in floating point")
           for row in rows_between(report.unquantized, report.compressed)),
         el("ul", *_tiles(rows, len(model.segments) > 1), class_="tiles") if rows else "")
@@ -51,6 +52,12 @@ def _verdict(report: RunReport) -> Markup:
     breaches = [el("li", typeset(format_breach(breach))) for breach in report.breaches]
     return el("div", el("p", el("strong", title), " ", text),
               el("ul", *breaches) if breaches else "", class_=class_)
+
+
+def _unfinished(report: RunReport) -> Markup:
+    if not report.unfinished:
+        return Markup("")
+    return el("p", el("strong", "Not finished."), f" {report.unfinished}", class_="notice")
 
 
 def _slower(row: Row, than: str) -> Markup:

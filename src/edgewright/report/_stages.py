@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from edgewright.core import COSTS, Measurement, RunReport, StageRecord
-from edgewright.report._charts import Point, wide_and_narrow
+from edgewright.report._charts import Chart, Point, wide_and_narrow
 from edgewright.report._html import Markup, el, join
 from edgewright.report._tables import row, section, table, value
 from edgewright.report._text import COST_LABELS, format_duration, format_label, format_origin
@@ -28,8 +28,8 @@ def stage_chart(report: RunReport) -> Markup:
     origins = _origins(report.stages, (metric.name, "size_bytes"))
     title = f"{format_label(metric)} against size"
     return section(
-        title, *wide_and_narrow(f"{title}, stage by stage", points, metric=metric,
-                                limit=None if limit is None else limit.bound),
+        title, *wide_and_narrow(Chart(f"{title}, stage by stage", points, metric=metric,
+                                      limit=None if limit is None else limit.bound)),
         lead="Each point is the program after one stage; the line follows the order of the run. "
              + origins)
 

@@ -52,7 +52,9 @@ def _value(measurement: Measurement | None) -> Text:
 
 def _caption(report: RunReport) -> Text:
     warning = slowdown_warning(report)
-    return Text.assemble(_verdict(report), (f"\n{warning}" if warning else "", "yellow"))
+    unfinished = f"\nNot finished: {printable(report.unfinished)}" if report.unfinished else ""
+    return Text.assemble(_verdict(report), (unfinished, "yellow"),
+                         (f"\n{warning}" if warning else "", "yellow"))
 
 
 def _verdict(report: RunReport) -> Text:

@@ -2,16 +2,18 @@
 
 from edgewright.search._compress import compress, plan
 from edgewright.search._config import Search
-from edgewright.search._front import FrontEntry, compare_with_predictions, pick, read_front
+from edgewright.search._pick import PickedFile, pick
+from edgewright.search._publish import SearchInterrupted
+from edgewright.search._record import read_record
 from edgewright.search._searcher import SearchPlan
 
 __all__ = [
-    "FrontEntry",
+    "PickedFile",
     "Search",
+    "SearchInterrupted",
     "SearchPlan",
-    "compare_with_predictions",
     "compress",
     "pick",
     "plan",
-    "read_front",
+    "read_record",
 ]

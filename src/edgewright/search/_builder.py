@@ -28,6 +28,7 @@ class Builder:
         baseline: The original's bundle.
         session: The original's file, to time candidates against.
         original: Its figures, with its latency.
+        validated: Its metrics on the validation split.
         judge: What candidates are compared by; None for the metric on the validation split.
     """
 
@@ -36,6 +37,7 @@ class Builder:
     baseline: Path
     session: Session
     original: Figures
+    validated: Figures
     judge: AgreementJudge | None = None
 
     def build(self, name: str, recipe: Recipe, proposal: Proposal | None = None,

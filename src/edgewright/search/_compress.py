@@ -21,7 +21,7 @@ from edgewright.pipeline import (
 )
 from edgewright.program import Program
 from edgewright.search._config import Search
-from edgewright.search._prepare import prepare_search
+from edgewright.search._prepare import open_search
 from edgewright.search._searcher import SearchPlan
 from edgewright.search._time_budget import parse_time
 from edgewright.task import Task
@@ -36,7 +36,8 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
              search: Search | None = None, ignore: Sequence[str] = (), seed: int = 0,
              name: str | None = None, quiet: bool = False,
              track: ExperimentTracker | None = None,
-             teacher: TeacherLike | None = None) -> Result:
+             teacher: TeacherLike | None = None,
+             command: str = "repeat the call") -> Result:
     """Compress a trained model to one file that meets a budget, measured on its runtime.
 
     With a recipe, the recipe is run. With a limit on size, memory, multiply-accumulates, latency
@@ -69,6 +70,7 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
         teacher: The teacher of every training, with the same inputs and predictions: a program, a
             module, a file, a model reference, or several of these; see `edgewright.fit`. Give one
             that is better than the model, if there is one. None for the model itself.
+        command: What continues an interrupted search, for its report.
 
     Returns:
         The result, even if the budget is not met: see
@@ -82,6 +84,7 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
         ParityError: The file's outputs differ from the program's.
         StorageError: The directory holds another run, or the disk is full.
         MissingExtraError: The tracker is not installed.
+        SearchInterrupted: A `KeyboardInterrupt` after which the best file so far was published.
 
     Example:
         >>> import tempfile, torch
@@ -103,7 +106,8 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
                           seed=seed, name=name, quiet=quiet, track=track, teacher=teacher)
     log = RunLog(quiet, None if track is None else open_experiment_tracker(track, folder))
     settings, config = _settings(model, task, budget, search, ignore, seed, name, log, teacher)
-    return prepare_search(settings, config, folder, _seconds(time)).run()
+    with open_search(settings, config, folder, _seconds(time), command) as opened:
+        return opened.run()
 
 
 def plan(model: nn.Module | Program, task: Task, budget: Budget,  # noqa: PLR0913
@@ -137,7 +141,8 @@ def plan(model: nn.Module | Program, task: Task, budget: Budget,  # noqa: PLR091
                          "latency, macs or energy")
     settings, config = _settings(model, task, budget, search, ignore, seed,
                                  name or type(model).__name__, RunLog(quiet), teacher)
-    return prepare_search(settings, config, Path(out), _seconds(time)).plan()
+    with open_search(settings, config, Path(out), _seconds(time), None) as opened:
+        return opened.plan()
 
 
 def _seconds(time: str | float | None) -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time as clock
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
 from edgewright.bundle import read_bundle
-from edgewright.core import Measurement, format_metric
+from edgewright.core import Figures, Measurement, format_metric
 from edgewright.pipeline import (
     Recipe,
     Run,
@@ -23,29 +25,38 @@ from edgewright.search._config import Search
 from edgewright.search._damages import measure_damages
 from edgewright.search._judge import AgreementJudge, can_mix, is_flattered
 from edgewright.search._planner import Planner
+from edgewright.search._progress import SearchProgress
+from edgewright.search._publish import Publisher, keep_best
 from edgewright.search._recipes import write_recipe
+from edgewright.search._record import keep_facts
 from edgewright.search._searcher import Searcher
 from edgewright.search._space import make_space
 from edgewright.search._store import TrialStore, database_url
 from edgewright.search._time_budget import TimeBudget
+from edgewright.search._trial import Trial
 from edgewright.timing import measure_layers, time_in_integers
 
 _QUANTIZED: Final = "quantized"
 _FINISHES: Final = 4  # times that the baseline's measurement takes are kept for finishing
 
 
-def prepare_search(settings: RunSettings, config: Search, folder: Path,
-                   seconds: float) -> Searcher:
+@contextmanager
+def open_search(settings: RunSettings, config: Search, folder: Path, seconds: float,
+                command: str | None) -> Iterator[Searcher]:
     """Open a search's directory, and measure what every candidate is compared with.
+
+    The progress is shown until the block is left.
 
     Args:
         settings: Model, data, budget and seed.
         config: The settings of the search.
         folder: Its directory; an interrupted search in it goes on.
         seconds: The time for the whole search.
+        command: What continues it, for the report of an interrupted one; None publishes nothing.
 
     Raises:
         StorageError: The directory holds another run, or the storage cannot be reached.
+        SearchInterrupted: It was interrupted; the best file so far is published.
     """
     since = clock.monotonic()
     directory = RunDirectory.open(folder, run_identity(
@@ -54,11 +65,23 @@ def prepare_search(settings: RunSettings, config: Search, folder: Path,
     store = TrialStore(database_url(folder), settings.seed)
     time = TimeBudget(seconds, used=store.seconds + clock.monotonic() - since)
     quantized = write_recipe(_QUANTIZED, None, config)
-    builder = make_builder(settings, folder, quantized)
-    finish_seconds = store.remember("seconds to finish", _FINISHES * (clock.monotonic() - since))
-    planner = make_planner(settings, config, folder, builder, store, quantized)
-    return Searcher(builder, planner, config, store, time, settings.log, directory,
-                    finish_seconds)
+    with SearchProgress.open(settings.log, time, store) as progress:
+        progress.begin("prepare")
+        builder = make_builder(settings, folder, quantized)
+        finish_seconds = store.remember("seconds to finish",
+                                        _FINISHES * (clock.monotonic() - since))
+        publisher = Publisher(directory, store, builder, progress, command or "")
+        with nullcontext() if command is None else keep_best(publisher, lambda: _only(store)):
+            planner = make_planner(config, builder, store, progress, quantized)
+            keep_facts(store, builder, planner.space, seconds)
+        yield Searcher(builder, planner, config, store, time, settings.log, publisher, progress,
+                       finish_seconds)
+
+
+def _only(store: TrialStore) -> list[Trial]:
+    """The quantized original, until there is another trial to compare it with."""
+    trials = store.trials()
+    return trials if len(trials) == 1 else []
 
 
 def make_builder(settings: RunSettings, folder: Path, quantized: Recipe) -> Builder:
@@ -69,26 +92,30 @@ def make_builder(settings: RunSettings, folder: Path, quantized: Recipe) -> Buil
     baseline = run.context.directory.baseline
     session = Session(read_bundle(baseline))
     latency = time_sessions({"original": session}, task.val)["original"]
-    validated = evaluate_operating_point(session, task.val, task.goal)[0].metric
+    validated = Figures.of(*evaluate_operating_point(session, task.val, task.goal)[0].metrics)
     judge = None
-    if is_flattered(validated, tested.metric) and can_mix(task.val):
+    if is_flattered(validated.metric, tested.metric) and can_mix(task.val):
         judge = AgreementJudge(session, task, settings.seed)
-        log.note(f"{_format(validated)} on the validation split, {_format(tested.metric)} on the "
-                 "test split: the model was probably trained on the validation samples; candidates "
-                 "are compared by their agreement with it on mixtures of them")
-    return Builder(settings, folder, baseline, session, tested.with_(*latency), judge)
+        log.note(f"{_format(validated.metric)} on the validation split, {_format(tested.metric)} "
+                 "on the test split: the model was probably trained on the validation samples; "
+                 "candidates are compared by their agreement with it on mixtures of them")
+    return Builder(settings, folder, baseline, session, tested.with_(*latency), validated, judge)
 
 
 def _format(metric: Measurement | None) -> str:
     return "" if metric is None else f"{metric.name} {format_metric(metric.spec, metric.value)}"
 
 
-def make_planner(settings: RunSettings, config: Search, folder: Path, builder: Builder,
-                 store: TrialStore, quantized: Recipe) -> Planner:
+def make_planner(config: Search, builder: Builder, store: TrialStore, progress: SearchProgress,
+                 quantized: Recipe) -> Planner:
     """Measure the quantized original and predict the damages, unless that is done."""
+    settings, folder = builder.settings, builder.folder
     log, budget = settings.log, settings.budget
     trial = next((one for one in store.trials() if one.name == _QUANTIZED), None) or builder.build(
         _QUANTIZED, quantized, scores_stages=True)
+    store.add(trial)
+    progress.show_best(trial, [trial])
+    progress.begin("sensitivities")
     log.begin("sensitivities", f"on {config.samples} training samples")
     space = make_space(settings.original, config.quantize, config.ignore)
     damages = measure_damages(space, settings.task, config.quantize, samples=config.samples,

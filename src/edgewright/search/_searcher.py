@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, final
 
 from edgewright.allocation import JointAnswer
-from edgewright.core import format_metric, format_size, write_atomically
+from edgewright.core import format_metric, format_size
 from edgewright.errors import EdgewrightError, UsageError
-from edgewright.pipeline import Recipe, Result, RunDirectory, RunLog
+from edgewright.pipeline import Recipe, Result, RunLog
 from edgewright.search._builder import Builder
 from edgewright.search._config import Search
 from edgewright.search._latencies import structure_of
 from edgewright.search._planner import Planner
+from edgewright.search._progress import SearchProgress
+from edgewright.search._publish import Publisher, keep_best
 from edgewright.search._race import Round, plan_race
 from edgewright.search._recipes import lengthen, train_out, write_recipe
 from edgewright.search._store import TrialStore
@@ -57,7 +59,8 @@ class Searcher:
         store: Keeps the trials.
         time: The time that the search may take.
         log: Where progress is shown.
-        directory: The search's directory, for its result.
+        publisher: Writes the result.
+        progress: Shows and counts the time of every phase.
         finish_seconds: Time to keep for finishing the best file.
     """
 
@@ -67,7 +70,8 @@ class Searcher:
     store: TrialStore
     time: TimeBudget
     log: RunLog
-    directory: RunDirectory
+    publisher: Publisher
+    progress: SearchProgress
     finish_seconds: float
     _tried: list[Recipe] = field(default_factory=list)
 
@@ -77,7 +81,12 @@ class Searcher:
         Raises:
             BudgetError: No candidate can meet the limits on costs.
             UsageError: The time is too short for one candidate.
+            SearchInterrupted: It was interrupted; the best file so far is published.
         """
+        with keep_best(self.publisher, lambda: self._rank(self.store.trials())):
+            return self._search()
+
+    def _search(self) -> Result:
         self.planner.check_feasible(self.store.trials())
         self._check_time()
         self._tried = [lengthen(trial.recipe, self.config, 0.0).replace(name="")
@@ -89,10 +98,11 @@ class Searcher:
             self._train_out(self._tighten(self._rank(standing)[0]))
             self._time_together()
         best = self._rank(self.store.trials())[0]
+        self.progress.begin("verify", best.name)
         self.log.begin("best", self._describe(best))
         result = self.builder.finish(best)
         self._finish_others(best)
-        return self._publish(result)
+        return self.publisher.publish(best, result)
 
     def plan(self) -> SearchPlan:
         """What would be searched.
@@ -107,18 +117,11 @@ class Searcher:
         return SearchPlan(tuple(self.planner.answers(Factors(), trials)),
                           tuple(self._plan_rounds()), self.time.left, self.finish_seconds)
 
-    def _publish(self, result: Result) -> Result:
-        """Copy the files of the best candidate to the search's directory."""
-        directory, source = self.directory, result.bundle.parent
-        for file in (directory.bundle, directory.manifest, directory.recipe, directory.report):
-            write_atomically(file, (source / file.name).read_bytes())
-        directory.seal(directory.bundle)
-        return replace(result, bundle=directory.bundle, report=directory.report)
-
     def _finish_others(self, best: Trial) -> None:
         """Verify the other files of the front on the test split while there is time."""
         for trial in find_front(self.store.trials()):
             if trial.name != best.name and self.time.left > self.finish_seconds:
+                self.progress.begin("verify", f"{trial.name} of the front")
                 self.log.begin("front", self._describe(trial))
                 self.builder.finish(trial)
 
@@ -145,13 +148,15 @@ class Searcher:
         """The candidates of the last round, the best first."""
         rounds = [Round.model_validate(one) for one in self.store.remember(
             "rounds", [one.model_dump() for one in self._plan_rounds()])]
-        standing = self._open(rounds[0])
+        standing = self._open(rounds[0], len(rounds))
         for place, later in enumerate(rounds[1:], 2):
             self._begin_round(place, later)
-            standing = [
-                self._rebuild(trial, lengthen(trial.recipe, self.config, later.training_seconds),
-                              str(place))
-                for trial in self._rank(standing)[:later.candidates]]
+            going_on = self._rank(standing)[:later.candidates]
+            standing = []
+            for number, trial in enumerate(going_on, 1):
+                self._show_candidate(place, len(rounds), number, later)
+                recipe = lengthen(trial.recipe, self.config, later.training_seconds)
+                standing.append(self._rebuild(trial, recipe, str(place)))
         return self._rank(standing)
 
     def _plan_rounds(self) -> list[Round]:
@@ -164,11 +169,16 @@ class Searcher:
                     else "without training")
         self.log.begin(f"round {place}", f"{later.candidates} candidates, {training}")
 
-    def _open(self, first: Round) -> list[Trial]:
+    def _show_candidate(self, place: int, rounds: int, number: int, one: Round) -> None:
+        self.progress.begin("race", f"round {place} of {rounds}, candidate {number} of "
+                                    f"{one.candidates}")
+
+    def _open(self, first: Round, rounds: int) -> list[Trial]:
         """Propose, build and measure the candidates of the first round."""
         self._begin_round(1, first)
         found, repeats, unfinished = self.store.first_trials(), 0, self.store.unfinished()
         while len(found) < first.candidates and repeats < _REPEATS:
+            self._show_candidate(1, rounds, len(found) + 1, first)
             number, factors = unfinished.pop(0) if unfinished else self.store.ask()
             trial = self._propose(Proposal(number=number, factors=factors),
                                   first.training_seconds)
@@ -202,6 +212,7 @@ class Searcher:
         for attempt in range(_TIGHTENED):
             if self._cost_ratio(trial) <= 1:
                 break
+            self.progress.begin("race", f"a candidate within the limits in place of {trial.name}")
             answer = next(self.planner.answers(proposal.factors, self.store.trials()), None)
             if answer is None:
                 break
@@ -230,6 +241,7 @@ class Searcher:
         if seconds <= 0:
             self.log.note("no time is left to train the best candidate longer")
             return
+        self.progress.begin("training", trial.name)
         self.log.begin("training", f"the best candidate for {seconds:.0f} s")
         self._rebuild(trial, train_out(trial.recipe, self.config, seconds), "final",
                       scores_stages=True)
@@ -240,7 +252,9 @@ class Searcher:
             name=f"candidate {name}").model_dump(mode="json"))
         trial = self.builder.build(name, Recipe.model_validate(begun), proposal, predicted,
                                    scores_stages=scores_stages)
-        self.store.seconds = self.time.used
+        self.progress.save()
+        known = [*(one for one in self.store.trials() if one.name != name), trial]
+        self.progress.show_best(self._rank(known)[0], known)
         self.log.note(self._describe(trial))
         return trial
 

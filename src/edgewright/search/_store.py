@@ -18,6 +18,8 @@ _STARTUP: Final = 4
 _TRIALS: Final = "trials"
 _SECONDS: Final = "seconds"
 _KEPT: Final = "kept"
+_CHOSEN: Final = "chosen"
+_PHASES: Final = "phases"
 
 
 @final
@@ -62,6 +64,25 @@ class TrialStore:
     def seconds(self, value: float) -> None:
         self._study.set_user_attr(_SECONDS, value)
 
+    @property
+    def chosen(self) -> str:
+        """Name of the trial whose file is the result so far; empty if there is none."""
+        return str(self.recall(_CHOSEN) or "")
+
+    @chosen.setter
+    def chosen(self, name: str) -> None:
+        self.note(_CHOSEN, name)
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """Seconds of every phase, in the order of their beginning."""
+        return dict(self.recall(_PHASES) or {})
+
+    def add_seconds(self, phase: str, seconds: float) -> None:
+        """Add to the time of a phase."""
+        known = self.phases
+        self.note(_PHASES, {**known, phase: known.get(phase, 0.0) + seconds})
+
     def ask(self) -> tuple[int, Factors]:
         """The number of a new proposal, and the proposal."""
         trial = self._study.ask()
@@ -85,9 +106,9 @@ class TrialStore:
 
     def add(self, trial: Trial) -> None:
         """Keep a trial; one of the same name is replaced."""
-        kept = [one for one in self.trials() if one.name != trial.name]
+        kept = {one.name: one for one in self.trials()} | {trial.name: trial}
         self._study.set_user_attr(_TRIALS, json.dumps([one.model_dump(mode="json")
-                                                       for one in (*kept, trial)]))
+                                                       for one in kept.values()]))
 
     def trials(self) -> list[Trial]:
         """Every trial kept, in the order of their recording."""
@@ -112,11 +133,19 @@ class TrialStore:
 
     def remember(self, key: str, value: Any) -> Any:
         """Keep a value, as JSON; returns the one that an earlier process kept, if it did."""
-        kept = self._study.user_attrs.get(f"{_KEPT} {key}")
+        kept = self.recall(key)
         if kept is not None:
             return kept
-        self._study.set_user_attr(f"{_KEPT} {key}", value)
+        self.note(key, value)
         return value
+
+    def note(self, key: str, value: Any) -> None:
+        """Keep a value, as JSON, in place of an earlier one."""
+        self._study.set_user_attr(f"{_KEPT} {key}", value)
+
+    def recall(self, key: str) -> Any:
+        """The value that was kept; None if none was."""
+        return self._study.user_attrs.get(f"{_KEPT} {key}")
 
     def _attributes(self, number: int) -> optuna.trial.Trial:
         return optuna.trial.Trial(self._study, self._study.trials[number]._trial_id)
@@ -125,3 +154,15 @@ class TrialStore:
 def database_url(folder: Path) -> str:
     """The default storage of a search's directory."""
     return f"sqlite:///{folder.resolve() / 'search.db'}"
+
+
+def open_store(folder: Path) -> TrialStore:
+    """The storage of a search that was begun in a directory.
+
+    Raises:
+        StorageError: There is none.
+    """
+    if not (folder / "search.db").is_file():
+        raise StorageError(f"{folder} holds no search; give the --out of a command that was run "
+                           "with a budget and without a recipe")
+    return TrialStore(database_url(folder), seed=0)

@@ -23,7 +23,7 @@ from edgewright.training._objective import GoalLoss, Objective, WrappedObjective
 from edgewright.training._optimizer import OPTIMIZERS, SGD, AdamW, OptimizerConfig
 from edgewright.training._outputs import split_exits
 from edgewright.training._parameter_groups import check_trainable
-from edgewright.training._progress import NoProgress, Progress, RichProgress
+from edgewright.training._progress import NoProgress, Progress, RichProgress, format_seconds
 from edgewright.training._record import EpochRecord, TrainingRecord
 from edgewright.training._schedule import (
     SCHEDULES,
@@ -79,6 +79,7 @@ __all__ = [
     "check_trainable",
     "count_stored_views",
     "evaluate_module",
+    "format_seconds",
     "has_bfloat16_instructions",
     "measure_loss",
     "open_experiment_tracker",

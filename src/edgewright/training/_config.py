@@ -86,7 +86,7 @@ class Training(Settings):
         >>> Training(epochs=0)
         Traceback (most recent call last):
             ...
-        edgewright.errors.UsageError: Training: epochs: Input should be greater than or equal to 1, got 0
+        edgewright.errors.SettingsError: Training: epochs: Input should be greater than or equal to 1, got 0
     """  # noqa: E501 - the messages are one line
 
     epochs: int | None = Field(default=5, ge=1)

@@ -102,22 +102,22 @@ BROKEN = [
 ]
 
 UNREPRESENTABLE = [
-    ({"method": {"qat": {"rounding": "brecq"}}}, "QAT: rounding: no such setting"),
-    ({"method": {"qat": {"correct_bias": True}}}, "QAT: correct_bias: no such setting"),
-    ({"method": {"qat": {"equalize": True}}}, "QAT: equalize: no such setting"),
-    ({"method": {"ptq": {"quantizer": "pact"}}}, "PTQ: quantizer: no such setting"),
+    ({"method": {"qat": {"rounding": "brecq"}}}, "method.qat.rounding: unknown setting"),
+    ({"method": {"qat": {"correct_bias": True}}}, "method.qat.correct_bias: unknown setting"),
+    ({"method": {"qat": {"equalize": True}}}, "method.qat.equalize: unknown setting"),
+    ({"method": {"ptq": {"quantizer": "pact"}}}, "method.ptq.quantizer: unknown setting"),
     ({"method": {"ptq": {"rounding": {"nearest": 9}}}},
-     "PTQ: rounding: Input should be 'nearest', 'adaround' or 'brecq'"),
-    ({"activations": {"dynamic": {"symmetric": True}}}, "DynamicRange: symmetric: no such setting"),
-    ({"activations": {"dynamic": {"bits": 4}}}, "DynamicRange: bits: no such setting"),
-    ({"granularity": {"per_channel": {"size": 7}}}, "PerChannel: size: no such setting"),
-    ({"range_estimator": {"mse": {"percent": 99}}}, "MSE: percent: no such setting"),
+     "method.ptq.rounding: Input should be 'nearest', 'adaround' or 'brecq'"),
+    ({"activations": {"dynamic": {"symmetric": True}}}, "activations.dynamic.symmetric: unknown setting"),
+    ({"activations": {"dynamic": {"bits": 4}}}, "activations.dynamic.bits: unknown setting"),
+    ({"granularity": {"per_channel": {"size": 7}}}, "granularity.per_channel.size: unknown setting"),
+    ({"range_estimator": {"mse": {"percent": 99}}}, "range_estimator.mse.percent: unknown setting"),
 ]
 
 
 @pytest.mark.parametrize(("settings", "message"), UNREPRESENTABLE)
 def test_settings_of_another_class_are_rejected(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=f"^{message}"):
+    with pytest.raises(UsageError, match=f"^Quantization: {message}"):
         Quantization(**settings)
 
 

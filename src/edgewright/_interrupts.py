@@ -35,6 +35,12 @@ def insistent_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def settle_interrupt() -> None:
+    """Stop repeating an interrupt, because it was heard; the next Ctrl-C is a new one."""
+    if hasattr(signal, "setitimer") and signal.getsignal(signal.SIGINT) is _interrupt:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     del number, frame
     signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)

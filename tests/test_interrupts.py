@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from edgewright.cli._interrupt import insistent_interrupts
+from edgewright._interrupts import insistent_interrupts
 
 DROPPED = """\
 import os, signal, time
-from edgewright.cli._interrupt import insistent_interrupts
+from edgewright._interrupts import insistent_interrupts
 
 class Dropping:
     def __del__(self):
@@ -33,6 +33,31 @@ def test_an_interrupt_in_a_destructor_is_heard_after_all() -> None:
     done = subprocess.run([sys.executable, "-c", DROPPED], check=False, capture_output=True,
                           text=True, timeout=50)
     assert done.stdout.split() == ["dropped", "heard"]
+
+
+SETTLED = """\
+import signal, time
+from edgewright._interrupts import insistent_interrupts, settle_interrupt
+
+with insistent_interrupts():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        settle_interrupt()
+        time.sleep(2.5)
+        print("in peace", flush=True)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            settle_interrupt()
+            print("again")
+"""
+
+
+def test_an_interrupt_that_was_settled_is_not_repeated_but_the_next_one_is_heard() -> None:
+    done = subprocess.run([sys.executable, "-c", SETTLED], check=False, capture_output=True,
+                          text=True, timeout=50)
+    assert done.stdout.splitlines() == ["in peace", "again"], done.stderr
 
 
 def test_handlers_are_put_back() -> None:
