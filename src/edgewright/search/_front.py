@@ -11,12 +11,13 @@ from edgewright.bundle import read_bundle
 from edgewright.core import CONSTRAINTS, Budget, Figures
 from edgewright.errors import BudgetError, StorageError, UsageError
 from edgewright.pipeline import checksum
+from edgewright.search._builder import TRIED
 from edgewright.search._predictions import compare_predictions
-from edgewright.search._store import TrialStore, database_url
+from edgewright.search._storage import has_store, locate_store
+from edgewright.search._store import TrialStore
 from edgewright.search._trial import Trial, find_front
 
 _FINISHED: Final = "model.edge"
-_TRIED: Final = "trial.edge"
 
 
 @final
@@ -39,28 +40,31 @@ class FrontEntry:
     is_chosen: bool
 
 
-def read_front(folder: str | Path) -> tuple[FrontEntry, ...]:
+def read_front(folder: str | Path, store: str | None = None) -> tuple[FrontEntry, ...]:
     """The files of a search that no other dominates in size, latency and metric, smallest first.
 
     Candidates are compared on the validation split.
 
     Args:
         folder: The directory of a search.
+        store: URL of the database of its trials, needed only if it has a password.
 
     Raises:
-        StorageError: It holds no search.
+        StorageError: It holds no search, or its database cannot be reached.
     """
     root = Path(folder)
-    trials, result = _open(root).trials(), root / _FINISHED
+    trials, result = _open(root, store).trials(), root / _FINISHED
     chosen = checksum(result) if result.is_file() else ""
     return tuple(_read_entry(root, trial, chosen) for trial in find_front(trials))
 
 
-def compare_with_predictions(folder: str | Path) -> dict[str, tuple[float, float]]:
+def compare_with_predictions(folder: str | Path,
+                             store: str | None = None) -> dict[str, tuple[float, float]]:
     """How well a search's predicted costs fit what was measured, over all of its trials.
 
     Args:
         folder: The directory of a search.
+        store: URL of the database of its trials, needed only if it has a password.
 
     Returns:
         For each predicted cost, the mean relative error and Spearman's rank correlation.
@@ -68,11 +72,27 @@ def compare_with_predictions(folder: str | Path) -> dict[str, tuple[float, float
     Raises:
         StorageError: It holds no search.
     """
-    return compare_predictions(_open(Path(folder)).trials(), {
+    return compare_predictions(_open(Path(folder), store).trials(), {
         name: constraint.figure for name, constraint in CONSTRAINTS.items()})
 
 
-def pick(folder: str | Path, budget: Budget, out: str | Path) -> FrontEntry:
+def read_race(folder: str | Path, store: str | None = None) -> list[list[Trial]]:
+    """The trials of every round of a search's race, in the order of their building.
+
+    Args:
+        folder: The directory of a search.
+        store: URL of the database of its trials, needed only if it has a password.
+
+    Raises:
+        StorageError: It holds no search, or its database cannot be reached.
+    """
+    trials = _open(Path(folder), store).trials()
+    return [[trial for trial in trials if trial.round == place]
+            for place in range(1, 1 + max((trial.round for trial in trials), default=0))]
+
+
+def pick(folder: str | Path, budget: Budget, out: str | Path,
+         store: str | None = None) -> FrontEntry:
     """Choose the file with the best metric within a budget from a search's front.
 
     Nothing is trained. Limits relative to the original refer to the original of the search; limits
@@ -82,13 +102,14 @@ def pick(folder: str | Path, budget: Budget, out: str | Path) -> FrontEntry:
         folder: The directory of a search.
         budget: The limits.
         out: Where the bundle is copied to.
+        store: URL of the database of its trials, needed only if it has a password.
 
     Raises:
         BudgetError: No file of the front is within the budget; the message names the nearest.
         StorageError: It holds no search, or the file cannot be written.
         UsageError: The budget limits nothing.
     """
-    entries = read_front(folder)
+    entries = read_front(folder, store)
     original = read_bundle(Path(folder) / _FINISHED).manifest.report.original
     if not budget.limits(original):
         raise UsageError("the budget limits nothing; give for example size=100kB")
@@ -106,17 +127,17 @@ def pick(folder: str | Path, budget: Budget, out: str | Path) -> FrontEntry:
     return best
 
 
-def _open(root: Path) -> TrialStore:
-    if not (root / "search.db").is_file():
+def _open(root: Path, store: str | None) -> TrialStore:
+    if not has_store(root):
         raise StorageError(f"{root} holds no search; give the --out of a command that was run with "
                            "a budget and without a recipe")
-    return TrialStore(database_url(root), seed=0)
+    return TrialStore(locate_store(root, store), seed=0)
 
 
 def _read_entry(root: Path, trial: Trial, chosen: str) -> FrontEntry:
     finished = trial.folder(root) / _FINISHED
     if not finished.is_file():
-        return FrontEntry(trial.name, trial.folder(root) / _TRIED, trial.figures, False, False)
+        return FrontEntry(trial.name, trial.folder(root) / TRIED, trial.figures, False, False)
     figures = read_bundle(finished).manifest.report.compressed
     return FrontEntry(trial.name, finished, figures, True, checksum(finished) == chosen)
 

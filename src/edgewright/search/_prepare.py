@@ -19,14 +19,17 @@ from edgewright.pipeline import (
 )
 from edgewright.runtime import Session
 from edgewright.search._builder import Builder
+from edgewright.search._candidate import Candidate
 from edgewright.search._config import Search
 from edgewright.search._damages import measure_damages
+from edgewright.search._executor import Executor
 from edgewright.search._judge import AgreementJudge, can_mix, is_flattered
 from edgewright.search._planner import Planner
 from edgewright.search._recipes import write_recipe
 from edgewright.search._searcher import Searcher
 from edgewright.search._space import make_space
-from edgewright.search._store import TrialStore, database_url
+from edgewright.search._storage import locate_store, remember_store
+from edgewright.search._store import TrialStore
 from edgewright.search._time_budget import TimeBudget
 from edgewright.timing import measure_layers, time_in_integers
 
@@ -34,8 +37,8 @@ _QUANTIZED: Final = "quantized"
 _FINISHES: Final = 4  # times that the baseline's measurement takes are kept for finishing
 
 
-def prepare_search(settings: RunSettings, config: Search, folder: Path,
-                   seconds: float) -> Searcher:
+def prepare_search(settings: RunSettings, config: Search, folder: Path, seconds: float,
+                   executor: Executor, store: str | None = None) -> Searcher:
     """Open a search's directory, and measure what every candidate is compared with.
 
     Args:
@@ -43,21 +46,36 @@ def prepare_search(settings: RunSettings, config: Search, folder: Path,
         config: The settings of the search.
         folder: Its directory; an interrupted search in it goes on.
         seconds: The time for the whole search.
+        executor: Builds candidates.
+        store: URL of the database for the trials; None for the one used so far, or else an SQLite
+            file in the directory.
 
     Raises:
         StorageError: The directory holds another run, or the storage cannot be reached.
+        InputError: A worker finds another model, data, settings or versions.
     """
     since = clock.monotonic()
-    directory = RunDirectory.open(folder, run_identity(
-        settings.original, settings.task, settings.budget, config, settings.seed))
-    store = TrialStore(database_url(folder), settings.seed)
-    time = TimeBudget(seconds, used=store.seconds + clock.monotonic() - since)
+    identity = run_identity(settings.original, settings.task, settings.budget, config,
+                            settings.seed)
+    directory = RunDirectory.open(folder, identity)
+    trials = open_store(folder, store, settings.seed)
+    executor.prepare(settings, config, identity)
+    time = TimeBudget(seconds, used=trials.seconds + clock.monotonic() - since)
     quantized = write_recipe(_QUANTIZED, None, config)
     builder = make_builder(settings, folder, quantized)
-    finish_seconds = store.remember("seconds to finish", _FINISHES * (clock.monotonic() - since))
-    planner = make_planner(settings, config, folder, builder, store, quantized)
-    return Searcher(builder, planner, config, store, time, settings.log, directory,
-                    finish_seconds)
+    finish_seconds = trials.remember("seconds to finish", _FINISHES * (clock.monotonic() - since))
+    planner = make_planner(settings, config, folder, builder, trials, quantized)
+    return Searcher(builder, planner, config, trials, time, settings.log, directory,
+                    finish_seconds, executor, trials.remember("workers", executor.workers))
+
+
+def open_store(folder: Path, url: str | None, seed: int) -> TrialStore:
+    """Open the storage of a search's trials, and note in its directory where it is."""
+    location = locate_store(folder, url)
+    store = TrialStore(location, seed)
+    if url is not None:
+        remember_store(folder, location)
+    return store
 
 
 def make_builder(settings: RunSettings, folder: Path, quantized: Recipe) -> Builder:
@@ -86,8 +104,10 @@ def make_planner(settings: RunSettings, config: Search, folder: Path, builder: B
                  store: TrialStore, quantized: Recipe) -> Planner:
     """Measure the quantized original and predict the damages, unless that is done."""
     log, budget = settings.log, settings.budget
-    trial = next((one for one in store.trials() if one.name == _QUANTIZED), None) or builder.build(
-        _QUANTIZED, quantized)
+    trial = next((one for one in store.trials() if one.name == _QUANTIZED), None)
+    if trial is None:
+        candidate = Candidate(name=_QUANTIZED, recipe=quantized)
+        trial = builder.measure(candidate, builder.build(candidate))
     log.begin("sensitivities", f"on {config.samples} training samples")
     space = make_space(settings.original, config.quantize, config.ignore)
     damages = measure_damages(space, settings.task, config.quantize, samples=config.samples,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, final
 
 from edgewright.allocation import JointAnswer
 from edgewright.core import format_metric, format_size, write_atomically
-from edgewright.errors import EdgewrightError, UsageError
+from edgewright.errors import UsageError
 from edgewright.pipeline import Recipe, Result, RunDirectory, RunLog
 from edgewright.search._builder import Builder
+from edgewright.search._candidate import Candidate, Failure
 from edgewright.search._config import Search
+from edgewright.search._executor import Executor, InProcess
 from edgewright.search._planner import Planner
 from edgewright.search._race import Round, plan_race
 from edgewright.search._recipes import lengthen, write_recipe
@@ -57,6 +60,8 @@ class Searcher:
         log: Where progress is shown.
         directory: The search's directory, for its result.
         finish_seconds: Time to keep for finishing the best file.
+        executor: Builds candidates, here or on other machines.
+        workers: How many candidates are built at once; kept when the search goes on elsewhere.
     """
 
     builder: Builder
@@ -67,6 +72,8 @@ class Searcher:
     log: RunLog
     directory: RunDirectory
     finish_seconds: float
+    executor: Executor = field(default_factory=InProcess)
+    workers: int = 1
     _tried: list[Recipe] = field(default_factory=list)
 
     def run(self) -> Result:
@@ -134,14 +141,14 @@ class Searcher:
         standing = self._open(rounds[0])
         for place, later in enumerate(rounds[1:], 2):
             self._begin_round(place, later)
-            standing = [self._train(trial, later.training_seconds, 0.0, str(place))
-                        for trial in self._rank(standing)[:later.candidates]]
+            standing = self._train(self._rank(standing)[:later.candidates],
+                                   later.training_seconds, 0.0, str(place), place)
         return self._rank(standing)
 
     def _plan_rounds(self) -> list[Round]:
         return plan_race(self.config.race * (self.time.left - self.finish_seconds),
                          self.store.trials()[0].seconds, candidates=self.config.candidates,
-                         survivors=self.config.survivors)
+                         survivors=self.config.survivors, workers=self.workers)
 
     def _begin_round(self, place: int, later: Round) -> None:
         training = (f"{later.training_seconds:.0f} s of training each" if later.training_seconds
@@ -149,36 +156,49 @@ class Searcher:
         self.log.begin(f"round {place}", f"{later.candidates} candidates, {training}")
 
     def _open(self, first: Round) -> list[Trial]:
-        """Propose, build and measure the candidates of the first round."""
+        """Propose, build and measure the candidates of the first round.
+
+        As many are proposed at once as there are workers, and told in the order of asking.
+        """
         self._begin_round(1, first)
         found, repeats, unfinished = self.store.first_trials(), 0, self.store.unfinished()
         while len(found) < first.candidates and repeats < _REPEATS:
-            number, factors = unfinished.pop(0) if unfinished else self.store.ask()
-            trial = self._propose(Proposal(number=number, factors=factors),
-                                  first.training_seconds)
-            repeats = 0 if trial else repeats + 1
-            found += [trial] if trial else []
+            wanted = min(self.workers, first.candidates - len(found))
+            candidates = [self._ask(unfinished, first.training_seconds) for _ in range(wanted)]
+            trials = list(self._build_first([one for one in candidates if one is not None]))
+            repeats = 0 if trials else repeats + wanted
+            found += trials
         return found
 
-    def _propose(self, proposal: Proposal, seconds: float) -> Trial | None:
-        """Build the best new answer to a proposal; None if there is none, or it fails."""
+    def _ask(self, unfinished: list[tuple[int, Factors]], seconds: float) -> Candidate | None:
+        """The candidate of the next proposal, unfinished ones first; None if it has none."""
+        since = time.perf_counter()
+        number, factors = unfinished.pop(0) if unfinished else self.store.ask()
+        candidate = self._propose(Proposal(number=number, factors=factors), seconds)
+        return None if candidate is None else candidate.replace(
+            round=1, planning_seconds=time.perf_counter() - since)
+
+    def _propose(self, proposal: Proposal, seconds: float) -> Candidate | None:
+        """The best new answer to a proposal; None if there is none."""
         for answer in self.planner.answers(proposal.factors, self.store.trials()):
             recipe = write_recipe("", answer, self.config)
-            if recipe in self._tried:
-                continue
-            self._tried.append(recipe)
-            try:
-                trial = self._build(_name(proposal, "1"),
-                                    lengthen(recipe, self.config, seconds, 0.0), proposal,
-                                    answer.costs)
-            except EdgewrightError as error:
-                self.log.note(f"candidate {proposal.number} failed: {error}")
-                self.store.fail(proposal.number, str(error))
-                return None
-            self.store.tell(trial, self._cost_ratio(trial))
-            return trial
+            if recipe not in self._tried:
+                self._tried.append(recipe)
+                return self._begin(_name(proposal, "1"),
+                                   lengthen(recipe, self.config, seconds, 0.0), proposal,
+                                   answer.costs)
         self.store.fail(proposal.number, "its answers have been tried already")
         return None
+
+    def _build_first(self, candidates: Sequence[Candidate]) -> Iterator[Trial]:
+        """Build and measure the first candidates of proposals, and tell what came of each."""
+        for candidate, trial in zip(candidates, self._build(candidates), strict=True):
+            number = _proposal_of(candidate).number
+            if isinstance(trial, Failure):
+                self.store.fail(number, trial.reason)
+            else:
+                self.store.tell(trial, self._cost_ratio(trial))
+                yield trial
 
     def _tighten(self, trial: Trial) -> Trial:
         """The best candidate within the limits that takes its place if it exceeds one."""
@@ -189,23 +209,28 @@ class Searcher:
             answer = next(self.planner.answers(proposal.factors, self.store.trials()), None)
             if answer is None:
                 break
-            trial = self._build(_name(proposal, f"tightened-{attempt + 1}"),
-                                write_recipe("", answer, self.config), proposal, answer.costs)
+            candidate = self._begin(_name(proposal, f"tightened-{attempt + 1}"),
+                                    write_recipe("", answer, self.config), proposal, answer.costs)
+            tightened, = self._build([candidate])
+            if isinstance(tightened, Failure):
+                break
+            trial = tightened
             self.store.add(trial)
         return trial
 
-    def _train(self, trial: Trial, seconds: float, quantized_seconds: float,
-               place: str) -> Trial:
-        """Build a candidate again with longer training; returns the trial itself if that fails."""
-        proposal = _proposal_of(trial)
-        recipe = lengthen(trial.recipe, self.config, seconds, quantized_seconds)
-        try:
-            longer = self._build(_name(proposal, place), recipe, proposal, trial.predicted)
-        except EdgewrightError as error:
-            self.log.note(f"candidate {proposal.number} failed: {error}")
-            return trial
-        self.store.add(longer)
-        return longer
+    def _train(self, trials: Sequence[Trial], seconds: float, quantized_seconds: float,
+               place: str, round_: int = 0) -> list[Trial]:
+        """Build candidates again with longer training; the trial itself where that fails."""
+        candidates = [self._begin(
+            _name(_proposal_of(trial), place),
+            lengthen(trial.recipe, self.config, seconds, quantized_seconds), _proposal_of(trial),
+            trial.predicted).replace(round=round_) for trial in trials]
+        found = []
+        for trial, longer in zip(trials, self._build(candidates), strict=True):
+            if not isinstance(longer, Failure):
+                self.store.add(longer)
+            found.append(trial if isinstance(longer, Failure) else longer)
+        return found
 
     def _train_out(self, trial: Trial) -> None:
         """Train the best candidate in the time that is left, at last with quantization."""
@@ -214,16 +239,29 @@ class Searcher:
             self.log.note("no time is left to train the best candidate longer")
             return
         self.log.begin("training", f"the best candidate for {seconds:.0f} s")
-        self._train(trial, (1 - _QUANTIZED_SHARE) * seconds, _QUANTIZED_SHARE * seconds, "final")
+        self._train([trial], (1 - _QUANTIZED_SHARE) * seconds, _QUANTIZED_SHARE * seconds, "final")
 
-    def _build(self, name: str, recipe: Recipe, proposal: Proposal,
-               predicted: Mapping[str, float]) -> Trial:
+    def _begin(self, name: str, recipe: Recipe, proposal: Proposal,
+               predicted: Mapping[str, float]) -> Candidate:
+        """A candidate, with the recipe with which an interrupted process began it."""
         begun = self.store.remember(f"recipe of {name}", recipe.replace(
             name=f"candidate {name}").model_dump(mode="json"))
-        trial = self.builder.build(name, Recipe.model_validate(begun), proposal, predicted)
-        self.store.seconds = self.time.used
-        self.log.note(self._describe(trial))
-        return trial
+        return Candidate(name=name, recipe=Recipe.model_validate(begun), proposal=proposal,
+                         predicted=dict(predicted))
+
+    def _build(self, candidates: Sequence[Candidate]) -> Iterator[Trial | Failure]:
+        """Build and measure candidates; each that fails is named, and the others go on."""
+        for candidate, built in zip(candidates, self.executor.build(self.builder, candidates),
+                                    strict=True):
+            if isinstance(built, Failure):
+                self.log.note(f"candidate {candidate.name} failed: {built.reason}")
+                self.store.record_failure(candidate.name, built.reason)
+                yield built
+                continue
+            trial = self.builder.measure(candidate, built)
+            self.store.seconds = self.time.used
+            self.log.note(self._describe(trial))
+            yield trial
 
     def _rank(self, trials: list[Trial]) -> list[Trial]:
         """The best first: those within the limits on costs by score, then the nearest misses.
@@ -274,6 +312,6 @@ def _structure(trial: Trial) -> tuple[object, ...]:
     return trial.recipe.blocks, trial.recipe.prune
 
 
-def _proposal_of(trial: Trial) -> Proposal:
+def _proposal_of(trial: Trial | Candidate) -> Proposal:
     assert trial.proposal is not None  # noqa: S101 - only the quantized original has none
     return trial.proposal
