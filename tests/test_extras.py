@@ -162,6 +162,14 @@ def remote():
     from edgewright.device import bench_remotely
     bench_remotely("http://127.0.0.1:1", [], rounds=1, seed=0)
 
+def cluster():
+    from edgewright.search._ray import connect
+    connect("local", None).__enter__()
+
+def database():
+    from edgewright.search._storage import open_storage
+    return lambda: open_storage("postgresql://ann@127.0.0.1/trials")
+
 def doctor():
     sys.argv = ["edgewright", "doctor"]
     from edgewright.cli import main
@@ -200,7 +208,7 @@ answers = {f"{package} {act.__name__}": told(package, act) for package, act in [
     ("python_multipart", agent), ("uvicorn", serve), ("httpx", remote)]}
 import torch   # once for all that need it
 for package in ("onnx", "onnxscript", "onnx_ir", "lightning_fabric", "safetensors", "scipy", "yaml",
-                "optuna"):
+                "optuna", "sqlalchemy"):
     answers[f"{package} compress"] = told(package, compress)
 answers["scipy by_name"] = told("scipy", by_name)
 import edgewright.pipeline
@@ -211,6 +219,7 @@ for package, act in [("sklearn", data("digits")), ("datasets", data("hf:no/such"
                      ("pyarrow", data(f"parquet:{parquet}")), ("timm", model("timm:resnet18")),
                      ("torchvision", model("torchvision:resnet18")),
                      ("torchmetrics", metric("regression")), ("pycocotools", metric("detection")),
+                     ("ray", cluster), ("psycopg", database()),
                      ("tensorboard", tracker("tensorboard")), ("mlflow", tracker("mlflow"))]:
     answers[f"{package} {act.__name__}"] = told(package, act)
 print("\\n" + json.dumps(answers))

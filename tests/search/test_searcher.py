@@ -10,7 +10,8 @@ import edgewright as ew
 from edgewright.core import Figures, Measurement
 from edgewright.pipeline import Recipe, RunLog
 from edgewright.search._searcher import Searcher
-from edgewright.search._store import TrialStore, database_url
+from edgewright.search._storage import locate_store
+from edgewright.search._store import TrialStore
 from edgewright.search._trial import Trial
 
 
@@ -22,7 +23,7 @@ def timed(name: str, latency: float, score: float, blocks: tuple[str, ...]) -> T
 
 
 def ranked(folder: Path, trials: list[Trial]) -> list[str]:
-    store = TrialStore(database_url(folder), seed=0)
+    store = TrialStore(locate_store(folder), seed=0)
     for trial in trials:
         store.add(trial)
     settings = SimpleNamespace(budget=ew.Budget(latency="1 ms"))

@@ -9,7 +9,8 @@ import pytest
 from edgewright.core import Figures, Measurement
 from edgewright.errors import StorageError
 from edgewright.pipeline import Recipe
-from edgewright.search._store import TrialStore, database_url
+from edgewright.search._storage import StoreLocation, locate_store
+from edgewright.search._store import TrialStore
 from edgewright.search._trial import Factors, Proposal, Trial, find_front
 
 
@@ -22,7 +23,7 @@ def make_trial(name: str, proposal: Proposal | None = None, *, size: float = 10.
 
 
 def test_everything_is_read_again_by_the_next_process(tmp_path: Path) -> None:
-    store = TrialStore(database_url(tmp_path), seed=0)
+    store = TrialStore(locate_store(tmp_path), seed=0)
     store.add(make_trial("quantized"))
     number, factors = store.ask()
     first = make_trial("00-1", Proposal(number=number, factors=factors))
@@ -32,7 +33,7 @@ def test_everything_is_read_again_by_the_next_process(tmp_path: Path) -> None:
     store.seconds = 12.5
     assert store.remember("rounds", [3, 1.5]) == [3, 1.5]
 
-    again = TrialStore(database_url(tmp_path), seed=0)
+    again = TrialStore(locate_store(tmp_path), seed=0)
     assert again.trials() == [make_trial("quantized"), first, later]
     assert again.first_trials() == [first]
     assert again.seconds == 12.5
@@ -40,11 +41,11 @@ def test_everything_is_read_again_by_the_next_process(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_proposal_is_tried_again(tmp_path: Path) -> None:
-    store = TrialStore(database_url(tmp_path), seed=0)
+    store = TrialStore(locate_store(tmp_path), seed=0)
     number, factors = store.ask()
-    assert TrialStore(database_url(tmp_path), seed=0).unfinished() == [(number, factors)]
+    assert TrialStore(locate_store(tmp_path), seed=0).unfinished() == [(number, factors)]
     store.fail(number, "it diverged")
-    again = TrialStore(database_url(tmp_path), seed=0)
+    again = TrialStore(locate_store(tmp_path), seed=0)
     assert again.unfinished() == []
     assert again.first_trials() == []
     assert again.ask()[0] == number + 1
@@ -53,7 +54,7 @@ def test_an_interrupted_proposal_is_tried_again(tmp_path: Path) -> None:
 def test_proposals_depend_on_the_seed_alone(tmp_path: Path) -> None:
     def proposals(folder: Path, seed: int) -> list[Factors]:
         folder.mkdir()
-        store = TrialStore(database_url(folder), seed=seed)
+        store = TrialStore(locate_store(folder), seed=seed)
         found = []
         for place in range(7):
             number, factors = store.ask()
@@ -72,7 +73,7 @@ def test_proposals_depend_on_the_seed_alone(tmp_path: Path) -> None:
 
 def test_a_storage_that_cannot_be_reached_is_named() -> None:
     with pytest.raises(StorageError, match=r"cannot open the storage of trials at sqlite:////nowh"):
-        TrialStore("sqlite:////nowhere/at/all.db", seed=0)
+        TrialStore(StoreLocation("sqlite:////nowhere/at/all.db"), seed=0)
 
 
 def test_the_front_has_what_no_other_dominates() -> None:

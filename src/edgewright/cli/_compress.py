@@ -43,6 +43,16 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
     time: Annotated[str | None, typer.Option(
         help="How long a search may take: 20m, 90s, 1h; more time gives a better file. Default: "
              "20m.")] = None,
+    ray: Annotated[str | None, typer.Option(
+        metavar="ADDRESS", help="Build the candidates of a search on a Ray cluster: HOST:PORT of "
+                                "its head, or local for the cores of this machine.")] = None,
+    teacher: Annotated[str | None, typer.Option(
+        help="A better model than this one to learn from, as for --model, or a file (.pt2, .onnx, "
+             ".edge); default: the model itself.")] = None,
+    store: Annotated[str | None, typer.Option(
+        metavar="URL", help="Database of a search's trials, such as "
+                            "postgresql://USER@HOST/DATABASE; default: an SQLite file in OUT.",
+        )] = None,
     ignore: Annotated[list[str] | None, typer.Option(
         help="A layer (or pattern) whose output channels are not pruned; may be repeated.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")] = 0,
@@ -69,6 +79,9 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
       --data imagefolder:photos --budget size=3MB,drop=1% --out runs/photos
 
       edgewright compress --model net.py:make --data digits --recipe fast --out runs/digits
+
+      edgewright compress --model net.py:make --data digits --budget size=20% --ray local
+      --store postgresql://ann@db.example/trials --out runs/digits
     """
     limits = Budget.parse(budget)
     from edgewright.pipeline import Recipe
@@ -83,12 +96,14 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
         _refuse_recipe(recipe)
         from edgewright.search import plan
 
-        _print_plan(plan(loaded, task, limits, out, time=time, ignore=ignore or (), seed=seed,
-                         name=model, quiet=quiet))
+        _print_plan(plan(loaded, task, limits, out, time=time, ray=ray, store=store,
+                         ignore=ignore or (), seed=seed, name=model, quiet=quiet,
+                         teacher=teacher))
         return
     try:
-        result = run_compress(loaded, task, limits, chosen, out, time=time, ignore=ignore or (),
-                              seed=seed, name=model, quiet=quiet, command=_this_command(),
+        result = run_compress(loaded, task, limits, chosen, out, time=time, ray=ray, store=store,
+                              ignore=ignore or (), seed=seed, name=model, quiet=quiet,
+                              teacher=teacher, command=_this_command(),
                               # other names are rejected there
                               track=cast("ExperimentTracker | None", track))
     except SearchInterrupted as best:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -11,12 +11,16 @@ from rich.console import Console
 from edgewright.core import Budget, SearchRecord, format_percent, write_atomically
 from edgewright.errors import UsageError
 
+_STORE: Final = ("The --store of the search, needed only if it has a password; its directory knows "
+                 "the rest.")
+
 
 def front(
     run: Annotated[Path, typer.Argument(help="The directory of a search.")],
     plot: Annotated[list[Path] | None, typer.Option(
         help="Where the front is drawn, .svg or .html; may be repeated. Default: front.svg and "
              "front.html in the directory.")] = None,
+    store: Annotated[str | None, typer.Option(metavar="URL", help=_STORE)] = None,
 ) -> None:
     """List and draw the files of a search that no other dominates in size, latency and score.
 
@@ -33,7 +37,7 @@ def front(
     from edgewright.report import front_table
     from edgewright.search import read_record
 
-    record, console = read_record(run), Console(highlight=False)
+    record, console = read_record(run, store), Console(highlight=False)
     console.print(front_table(record))
     console.print(f"The files are {run}/trials/FILE/model.edge, or trial.edge if the split is "
                   "val.", soft_wrap=True)
@@ -60,6 +64,7 @@ def pick(
     data: Annotated[str | None, typer.Option(
         help="The data of the search, to verify the file on the test split if the search has "
              "measured it on the validation split only.")] = None,
+    store: Annotated[str | None, typer.Option(metavar="URL", help=_STORE)] = None,
 ) -> None:
     """Choose another file of a search by a budget, without training again.
 
@@ -78,7 +83,7 @@ def pick(
     if data is not None:
         baseline = run / "trials" / "quantized" / "baseline.edge"
         task = load_bundle_task(data, read_bundle(baseline).manifest.model)
-    picked = pick_file(run, limits, out, task)
+    picked = pick_file(run, limits, out, task, store=store)
     tested = "measured on the test split" if picked.is_tested else (
         "measured on the validation split only; give --data to verify it on the test split")
     typer.echo(f"{picked.name} written to {out} ({tested})")

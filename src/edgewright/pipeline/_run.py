@@ -22,7 +22,7 @@ from edgewright.errors import BudgetError
 from edgewright.exits import remove_exits
 from edgewright.pipeline._assemble import Assembly
 from edgewright.pipeline._directory import RunDirectory
-from edgewright.pipeline._evaluate import evaluate_operating_point, time_sessions
+from edgewright.pipeline._evaluate import evaluate_operating_point
 from edgewright.pipeline._identity import run_identity
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._run_log import RunLog
@@ -105,14 +105,10 @@ class TriedFile:
 
     Attributes:
         figures: Metrics on the validation split, size, and modelled costs.
-        latency_ms: Its median latency, taken in turn with the original.
-        original_ms: The original's in the same measurement.
         score: What it is compared by; higher is better.
     """
 
     figures: Figures
-    latency_ms: float
-    original_ms: float
     score: float
 
 
@@ -184,27 +180,24 @@ class Run:
         """Run the recipe's stages."""
         return run_stages(self.context, self.changes)
 
-    def try_out(self, results: StageResults, original: Session,
+    def try_out(self, results: StageResults,
                 score: Callable[[Session], float] | None = None) -> TriedFile:
-        """Export the program and measure the file on the validation split.
+        """Export the program and measure the file on the validation split, except for its latency.
 
         The file is written beside the stages as ``trial.edge``, without operating points.
 
         Args:
             results: From `build`.
-            original: The original's file, which is timed in turn with this one.
             score: What the file is compared by; None for the merit of its primary metric.
         """
-        draft, split = self.assembly.draft(results.program), self.context.task.val
+        draft, task = self.assembly.draft(results.program), self.context.task
         session = Session(draft)
-        figures, _ = evaluate_operating_point(session, split, self.context.task.goal)
+        figures, _ = evaluate_operating_point(session, task.val, task.goal)
         written = write_bundle(self.context.directory.trial, draft.manifest, draft.segments)
         size = written.report.compressed.find("size_bytes")
-        timed = time_sessions({"original": original, "trial": session}, split)
-        before, after = (Figures.of(*timed[name])["latency_ms"] for name in ("original", "trial"))
-        metric = self.context.task.metric
-        return TriedFile(figures.with_(*filter(None, [size])), after, before,
-                         metric.merit(figures[metric.name]) if score is None else score(session))
+        return TriedFile(
+            figures.with_(*filter(None, [size])),
+            task.metric.merit(figures[task.metric.name]) if score is None else score(session))
 
     def finish(self, results: StageResults) -> Result:
         """Export, verify, measure on the test split, and write bundle and report."""

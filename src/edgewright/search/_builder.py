@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import final
 
+from edgewright.bundle import read_bundle
 from edgewright.core import Figures
-from edgewright.pipeline import Recipe, Result, Run, RunSettings
+from edgewright.pipeline import Result, Run, RunSettings, time_sessions
 from edgewright.runtime import Session
+from edgewright.search._candidate import Built, Candidate
 from edgewright.search._judge import AgreementJudge
-from edgewright.search._latencies import as_latency, time_together
-from edgewright.search._trial import Proposal, Trial
+from edgewright.search._latencies import TRIED, as_latency, time_together
+from edgewright.search._trial import Trial
 
 
 @final
@@ -40,26 +41,24 @@ class Builder:
     validated: Figures
     judge: AgreementJudge | None = None
 
-    def build(self, name: str, recipe: Recipe, proposal: Proposal | None = None,
-              predicted: Mapping[str, float] = MappingProxyType({}), *,
-              scores_stages: bool = False) -> Trial:
-        """Build a recipe's file and measure it; finished stages in its directory are reused.
+    def build(self, candidate: Candidate) -> Built:
+        """Build a candidate's file in this process; finished stages in its directory are reused."""
+        return build_file(self.settings, candidate, candidate.folder(self.folder), self.judge)
+
+    def measure(self, candidate: Candidate, built: Built) -> Trial:
+        """Time a candidate's file on this machine, in turn with the original's file.
 
         Args:
-            name: Its directory below ``trials``.
-            recipe: The recipe.
-            proposal: What the recipe was made from.
-            predicted: Its predicted costs.
-            scores_stages: Whether what every stage made is measured, which takes time.
+            candidate: The candidate, whose file is in its directory.
+            built: What was measured when it was built, here or elsewhere.
         """
         since = time.perf_counter()
-        run = self._open(name, recipe, scores_stages=scores_stages)
-        tried = run.try_out(run.build(), self.session,
-                            None if self.judge is None else self.judge.score)
-        latency = as_latency(tried.latency_ms, tried.original_ms, self.original)
-        return Trial(name=name, recipe=recipe, proposal=proposal, predicted=dict(predicted),
-                     figures=tried.figures.with_(latency), seconds=time.perf_counter() - since,
-                     score=tried.score)
+        session = Session(read_bundle(candidate.folder(self.folder) / TRIED))
+        timed = time_sessions({"original": self.session, "trial": session}, self.settings.task.val)
+        latency = as_latency(session, timed["trial"], timed["original"], self.original)
+        timing = time.perf_counter() - since
+        return Trial(**candidate.facts(), figures=built.figures.with_(latency), score=built.score,
+                     seconds=built.seconds + timing, timing_seconds=timing, exits=built.exits)
 
     def time_together(self, trials: Sequence[Trial], seconds: float) -> list[Trial]:
         """Trials with latencies that were measured together; see `time_together`."""
@@ -68,13 +67,28 @@ class Builder:
 
     def finish(self, trial: Trial) -> Result:
         """Verify a trial's file on the test split, and write its bundle and report."""
-        run = self._open(trial.name, trial.recipe)
+        run = self._open(trial)
         return run.finish(run.build())
 
-    def _open(self, name: str, recipe: Recipe, *, scores_stages: bool = False) -> Run:
-        folder = self.folder / "trials" / name
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        run = Run.open(self.settings, recipe, folder, adjust=False,
-                       scores_stages=scores_stages)
+    def _open(self, trial: Trial) -> Run:
+        run = Run.open(self.settings, trial.recipe, trial.folder(self.folder), adjust=False)
         run.adopt_baseline(self.baseline)
         return run
+
+
+def build_file(settings: RunSettings, candidate: Candidate, folder: Path,
+               judge: AgreementJudge | None) -> Built:
+    """Run a candidate's recipe, and measure its file on the validation split.
+
+    Args:
+        settings: Model, data, budget and seed.
+        candidate: The candidate.
+        folder: Its directory; finished stages in it are reused.
+        judge: What candidates are compared by; None for the metric on the validation split.
+    """
+    since = time.perf_counter()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    run = Run.open(settings, candidate.recipe, folder, adjust=False,
+                   scores_stages=candidate.scores_stages)
+    tried = run.try_out(run.build(), None if judge is None else judge.score)
+    return Built(tried.figures, tried.score, time.perf_counter() - since, tried.exits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,9 @@ from edgewright.pipeline import (
 )
 from edgewright.program import Program
 from edgewright.search._config import Search
+from edgewright.search._executor import Executor, InProcess
 from edgewright.search._prepare import open_search
+from edgewright.search._ray import connect
 from edgewright.search._searcher import SearchPlan
 from edgewright.search._time_budget import parse_time
 from edgewright.task import Task
@@ -33,11 +36,10 @@ DEFAULT_TIME: Final = "20m"
 def compress(model: nn.Module | Program, task: Task, budget: Budget | None = None,  # noqa: PLR0913
              recipe: Recipe | str | None = None, out: str | Path | None = None, *,
              rate: float | None = None, time: str | float | None = None,
-             search: Search | None = None, ignore: Sequence[str] = (), seed: int = 0,
-             name: str | None = None, quiet: bool = False,
-             track: ExperimentTracker | None = None,
-             teacher: TeacherLike | None = None,
-             command: str = "repeat the call") -> Result:
+             search: Search | None = None, ray: str | None = None, store: str | None = None,
+             ignore: Sequence[str] = (), seed: int = 0, name: str | None = None,
+             quiet: bool = False, track: ExperimentTracker | None = None,
+             teacher: TeacherLike | None = None, command: str = "repeat the call") -> Result:
     """Compress a trained model to one file that meets a budget, measured on its runtime.
 
     With a recipe, the recipe is run. With a limit on size, memory, multiply-accumulates, latency
@@ -61,6 +63,10 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
         time: How long a search may take, as in ``60m`` or in seconds; 20 minutes by default. More
             time gives a better file.
         search: Settings of the search.
+        ray: Build the candidates of a search on many machines: ``HOST:PORT`` of a Ray cluster, or
+            ``local`` for the cores of this machine. Latencies are measured on this machine.
+        store: URL of the database of a search's trials, for example
+            ``postgresql://USER@HOST/DATABASE``; by default an SQLite file in ``out``.
         ignore: Layers whose output channels must not be pruned, by name or pattern.
         seed: Seed of all random numbers.
         name: Name of the model in records; its class name by default.
@@ -82,8 +88,10 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
         DataError: The data cannot be used.
         BudgetError: A limit is below what the smallest program of this model needs.
         ParityError: The file's outputs differ from the program's.
-        StorageError: The directory holds another run, or the disk is full.
-        MissingExtraError: The tracker is not installed.
+        StorageError: The directory holds another run, the disk is full, or the database cannot be
+            reached or is locked.
+        InputError: The Ray cluster cannot be reached.
+        MissingExtraError: The tracker, Ray or the driver of the database is not installed.
         SearchInterrupted: A `KeyboardInterrupt` after which the best file so far was published.
 
     Example:
@@ -101,19 +109,25 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
     name = name or type(model).__name__
     folder = Path("runs", name.lower()) if out is None else Path(out)
     if recipe is not None or not budget.limits_costs:
-        _refuse_search_settings(recipe, time, search)
+        _refuse_search_settings(recipe, time=time, search=search, ray=ray, store=store)
         return run_recipe(model, task, recipe or "balanced", folder, budget, ignore=ignore,
                           seed=seed, name=name, quiet=quiet, track=track, teacher=teacher)
+    if ray is not None and track is not None:
+        raise UsageError(f"track={track!r} is not supported with ray: trainings run in other "
+                         "processes; omit one of the two")
     log = RunLog(quiet, None if track is None else open_experiment_tracker(track, folder))
+    seconds = _seconds(time)
     settings, config = _settings(model, task, budget, search, ignore, seed, name, log, teacher)
-    with open_search(settings, config, folder, _seconds(time), command) as opened:
+    with (_open_executor(ray, log) as executor,
+          open_search(settings, config, folder, seconds, executor, store, command) as opened):
         return opened.run()
 
 
 def plan(model: nn.Module | Program, task: Task, budget: Budget,  # noqa: PLR0913
          out: str | Path, *, time: str | float | None = None, search: Search | None = None,
-         ignore: Sequence[str] = (), seed: int = 0, name: str | None = None,
-         quiet: bool = False, teacher: TeacherLike | None = None) -> SearchPlan:
+         ray: str | None = None, store: str | None = None, ignore: Sequence[str] = (),
+         seed: int = 0, name: str | None = None, quiet: bool = False,
+         teacher: TeacherLike | None = None) -> SearchPlan:
     """What `compress` would search, without training anything.
 
     The original and its quantized form are exported and measured, and damages are predicted; a
@@ -126,6 +140,8 @@ def plan(model: nn.Module | Program, task: Task, budget: Budget,  # noqa: PLR091
         out: The run directory.
         time: How long the search may take.
         search: Settings of the search.
+        ray: The Ray cluster that would build candidates.
+        store: URL of the database of the trials.
         ignore: Layers whose output channels must not be pruned, by name or pattern.
         seed: Seed of all random numbers.
         name: Name of the model in records.
@@ -139,10 +155,16 @@ def plan(model: nn.Module | Program, task: Task, budget: Budget,  # noqa: PLR091
     if not budget.limits_costs:
         raise UsageError("there is nothing to plan: the budget limits no cost; give size, ram, "
                          "latency, macs or energy")
+    seconds, log = _seconds(time), RunLog(quiet)
     settings, config = _settings(model, task, budget, search, ignore, seed,
-                                 name or type(model).__name__, RunLog(quiet), teacher)
-    with open_search(settings, config, Path(out), _seconds(time), None) as opened:
+                                 name or type(model).__name__, log, teacher)
+    with (_open_executor(ray, log) as executor,
+          open_search(settings, config, Path(out), seconds, executor, store) as opened):
         return opened.plan()
+
+
+def _open_executor(ray: str | None, log: RunLog) -> AbstractContextManager[Executor]:
+    return nullcontext(InProcess()) if ray is None else connect(ray, log)
 
 
 def _seconds(time: str | float | None) -> float:
@@ -170,10 +192,9 @@ def _resolve_budget(budget: Budget | None, rate: float | None) -> Budget:
     return budget.replace(size=Limit(value=1 - rate, relative=True))
 
 
-def _refuse_search_settings(recipe: Recipe | str | None, time: str | float | None,
-                            search: Search | None) -> None:
+def _refuse_search_settings(recipe: Recipe | str | None, **settings: object) -> None:
     """Raise if settings of a search are given, but nothing is searched."""
-    given = [name for name, value in (("time", time), ("search", search)) if value is not None]
+    given = [name for name, value in settings.items() if value is not None]
     if not given:
         return
     reason = ("the budget limits no cost" if recipe is None

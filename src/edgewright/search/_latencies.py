@@ -13,21 +13,30 @@ from edgewright.runtime import Session
 from edgewright.search._trial import Trial
 from edgewright.task import Split
 
-_TRIED: Final = "trial.edge"
+TRIED: Final = "trial.edge"  # the file of a trial in its directory, before the test
 _ORIGINAL: Final = "original"
 
+Timed = tuple[Measurement, ...]
 
-def as_latency(latency_ms: float, original_ms: float, original: Figures) -> Measurement:
-    """A latency in units of the original's, as first measured, which both speeds cancel out of.
+
+def as_latency(session: Session, timed: Timed, original_timed: Timed,
+               original: Figures) -> Measurement:
+    """A file's latency in units of the original's, which cancels the machine's speed.
+
+    With early exits it is the larger one of the mean, which is what exits save, and the median,
+    which a limit on the latency is about.
 
     Args:
-        latency_ms: Latency of a file.
-        original_ms: Latency of the original in the same measurement.
+        session: The file.
+        timed: Its latencies.
+        original_timed: The original's in the same measurement.
         original: The original's figures.
     """
-    return Measurement(
-        name="latency_ms", value=latency_ms / original_ms * original["latency_ms"],
-        kind="measured", split="val", runtime="ratio to the original, taken in turn")
+    names = ["latency_ms", "mean_latency_ms"] if session.model.points else ["latency_ms"]
+    before, after = Figures.of(*original_timed), Figures.of(*timed)
+    ratio = max(after[name] / before[name] for name in names)
+    return Measurement(name="latency_ms", value=ratio * original["latency_ms"], kind="measured",
+                       split="val", runtime="ratio to the original, taken in turn")
 
 
 def time_together(trials: Sequence[Trial], root: Path, session: Session, original: Figures,
@@ -57,15 +66,18 @@ def time_together(trials: Sequence[Trial], root: Path, session: Session, origina
             if left < 0 and len(chosen) > 1:
                 break
             chosen[structure_of(trial)] = trial
-    sessions = {trial.name: Session(read_bundle(trial.folder(root) / _TRIED))
+    sessions = {trial.name: Session(read_bundle(trial.folder(root) / TRIED))
                 for trial in chosen.values()}
-    timed = {name: Figures.of(*found)["latency_ms"] for name, found in time_sessions(
-        {_ORIGINAL: session, **sessions}, split).items()}
-    return [trial.replace(figures=trial.figures.with_(as_latency(
-                timed[chosen[structure_of(trial)].name], timed[_ORIGINAL], original)))
-            for trial in trials if structure_of(trial) in chosen]
+    timed = time_sessions({_ORIGINAL: session, **sessions}, split)
+    found = {structure: as_latency(sessions[trial.name], timed[trial.name], timed[_ORIGINAL],
+                                   original) for structure, trial in chosen.items()}
+    return [trial.replace(figures=trial.figures.with_(found[structure_of(trial)]))
+            for trial in trials if structure_of(trial) in found]
 
 
 def structure_of(trial: Trial) -> str:
     """What decides the latency of a trial's file; fewer bits are stored, not computed in."""
-    return trial.recipe.model_dump_json(include={"blocks", "prune"})
+    exits = trial.recipe.exits
+    untrained = None if exits is None else exits.replace(training=None)
+    return trial.recipe.replace(exits=untrained).model_dump_json(
+        include={"blocks", "prune", "exits"})

@@ -46,7 +46,7 @@ class PickedFile:
 
 
 def pick(folder: str | Path, budget: Budget, out: str | Path,
-         task: Task | None = None) -> PickedFile:
+         task: Task | None = None, *, store: str | None = None) -> PickedFile:
     """Take the file with the best score within a budget from a search's front.
 
     Nothing is trained. Limits relative to the original refer to the original of the search; limits
@@ -59,6 +59,7 @@ def pick(folder: str | Path, budget: Budget, out: str | Path,
         budget: The limits.
         out: Where the bundle is written.
         task: The data, to verify a file on the test split that the search has not verified there.
+        store: URL of the database of its trials, needed only if it has a password.
 
     Raises:
         BudgetError: No file of the front is within the budget; the message names the nearest.
@@ -67,7 +68,7 @@ def pick(folder: str | Path, budget: Budget, out: str | Path,
         StorageError: The directory holds no search, or the file cannot be written.
         UsageError: The budget limits nothing.
     """
-    root, record = Path(folder), read_record(folder)
+    root, record = Path(folder), read_record(folder, store)
     if not budget.limits(record.original):
         raise UsageError("the budget limits nothing; give for example size=100kB")
     trial = _best_within(record, budget, root)

@@ -21,19 +21,25 @@ from edgewright.pipeline import (
 )
 from edgewright.runtime import Session
 from edgewright.search._builder import Builder
+from edgewright.search._candidate import Candidate
 from edgewright.search._config import Search
 from edgewright.search._damages import measure_damages
+from edgewright.search._executor import Executor
 from edgewright.search._judge import AgreementJudge, can_mix, is_flattered
+from edgewright.search._metric_limits import MetricLimits
 from edgewright.search._planner import Planner
 from edgewright.search._progress import SearchProgress
 from edgewright.search._publish import Publisher, keep_best
 from edgewright.search._recipes import write_recipe
+from edgewright.search._ranking import Ranking
 from edgewright.search._record import keep_facts
 from edgewright.search._searcher import Searcher
 from edgewright.search._space import make_space
-from edgewright.search._store import TrialStore, database_url
+from edgewright.search._storage import locate_store, remember_store
+from edgewright.search._store import TrialStore
 from edgewright.search._time_budget import TimeBudget
 from edgewright.search._trial import Trial
+from edgewright.search._trial_maker import TrialMaker
 from edgewright.timing import measure_layers, time_in_integers
 
 _QUANTIZED: Final = "quantized"
@@ -41,8 +47,9 @@ _FINISHES: Final = 4  # times that the baseline's measurement takes are kept for
 
 
 @contextmanager
-def open_search(settings: RunSettings, config: Search, folder: Path, seconds: float,
-                command: str | None) -> Iterator[Searcher]:
+def open_search(settings: RunSettings, config: Search, folder: Path, seconds: float,  # noqa: PLR0913, PLR0917
+                executor: Executor, store: str | None = None,
+                command: str | None = None) -> Iterator[Searcher]:
     """Open a search's directory, and measure what every candidate is compared with.
 
     The progress is shown until the block is left.
@@ -52,30 +59,47 @@ def open_search(settings: RunSettings, config: Search, folder: Path, seconds: fl
         config: The settings of the search.
         folder: Its directory; an interrupted search in it goes on.
         seconds: The time for the whole search.
+        executor: Builds candidates.
+        store: URL of the database for the trials; None for the one used so far, or else an SQLite
+            file in the directory.
         command: What continues it, for the report of an interrupted one; None publishes nothing.
 
     Raises:
         StorageError: The directory holds another run, or the storage cannot be reached.
+        InputError: A worker finds another model, data, settings or versions.
         SearchInterrupted: It was interrupted; the best file so far is published.
     """
-    since = clock.monotonic()
-    directory = RunDirectory.open(folder, run_identity(
-        settings.original, settings.task, settings.budget, config, settings.seed,
-        settings.teacher_name))
-    store = TrialStore(database_url(folder), settings.seed)
-    time = TimeBudget(seconds, used=store.seconds + clock.monotonic() - since)
+    since, log, budget = clock.monotonic(), settings.log, settings.budget
+    identity = run_identity(settings.original, settings.task, budget, config, settings.seed,
+                            settings.teacher_name)
+    directory = RunDirectory.open(folder, identity)
+    trials = open_store(folder, store, settings)
+    executor.prepare(settings, config, identity)
+    time = TimeBudget(seconds, used=trials.seconds + clock.monotonic() - since)
     quantized = write_recipe(_QUANTIZED, None, config)
-    with SearchProgress.open(settings.log, time, store) as progress:
+    with SearchProgress.open(log, time, trials) as progress:
         progress.begin("prepare")
         builder = make_builder(settings, folder, quantized)
-        finish_seconds = store.remember("seconds to finish",
-                                        _FINISHES * (clock.monotonic() - since))
-        publisher = Publisher(directory, store, builder, progress, command or "")
-        with nullcontext() if command is None else keep_best(publisher, lambda: _only(store)):
-            planner = make_planner(config, builder, store, progress, quantized)
-            keep_facts(store, builder, planner.space, seconds)
-        yield Searcher(builder, planner, config, store, time, settings.log, publisher, progress,
-                       finish_seconds)
+        finish_seconds = trials.remember("seconds to finish",
+                                         _FINISHES * (clock.monotonic() - since))
+        publisher = Publisher(directory, trials, builder, progress, command or "")
+        with nullcontext() if command is None else keep_best(publisher, lambda: _only(trials)):
+            planner = make_planner(config, builder, trials, progress, quantized)
+            keep_facts(trials, builder, planner.space, seconds)
+        ranking = Ranking(budget, builder.original, trials, None if budget.limits_costs else
+                          MetricLimits(budget, builder.original, builder.validated))
+        maker = TrialMaker(builder, executor, trials, ranking, progress, log)
+        yield Searcher(builder, maker, planner, config, trials, time, log, publisher, progress,
+                       ranking, finish_seconds, trials.remember("workers", executor.workers))
+
+
+def open_store(folder: Path, url: str | None, settings: RunSettings) -> TrialStore:
+    """Open the storage of a search's trials, and note in its directory where it is."""
+    location = locate_store(folder, url)
+    store = TrialStore(location, settings.seed, shrinks=not settings.budget.limits_costs)
+    if url is not None:
+        remember_store(folder, location)
+    return store
 
 
 def _only(store: TrialStore) -> list[Trial]:
@@ -111,8 +135,10 @@ def make_planner(config: Search, builder: Builder, store: TrialStore, progress: 
     """Measure the quantized original and predict the damages, unless that is done."""
     settings, folder = builder.settings, builder.folder
     log, budget = settings.log, settings.budget
-    trial = next((one for one in store.trials() if one.name == _QUANTIZED), None) or builder.build(
-        _QUANTIZED, quantized, scores_stages=True)
+    trial = next((one for one in store.trials() if one.name == _QUANTIZED), None)
+    if trial is None:
+        candidate = Candidate(name=_QUANTIZED, recipe=quantized, scores_stages=True)
+        trial = builder.measure(candidate, builder.build(candidate))
     store.add(trial)
     progress.show_best(trial, [trial])
     progress.begin("sensitivities")

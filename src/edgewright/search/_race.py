@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Final, final
 
 from edgewright.core import Value
@@ -22,8 +23,8 @@ class Round(Value):
     training_seconds: float
 
 
-def plan_race(seconds: float, build_seconds: float, *, candidates: int,
-              survivors: int) -> list[Round]:
+def plan_race(seconds: float, build_seconds: float, *, candidates: int, survivors: int,
+              workers: int = 1) -> list[Round]:
     """Plan the rounds of successive halving (Jamieson & Talwalkar 2016).
 
     All rounds take about the same time: a round has a share ``1 / survivors`` of the candidates of
@@ -35,6 +36,7 @@ def plan_race(seconds: float, build_seconds: float, *, candidates: int,
         build_seconds: Time to build and measure one candidate, without training.
         candidates: Largest number in the first round.
         survivors: One of this many survives a round.
+        workers: How many candidates are built at once.
 
     Returns:
         The rounds, at least one; a single candidate without training if there is no time for a
@@ -45,13 +47,16 @@ def plan_race(seconds: float, build_seconds: float, *, candidates: int,
         [Round(candidates=9, training_seconds=48.9), Round(candidates=3, training_seconds=146.7)]
         >>> plan_race(10, 10, candidates=9, survivors=3)
         [Round(candidates=1, training_seconds=0.0)]
+        >>> plan_race(1000, 10, candidates=9, survivors=3, workers=9)
+        [Round(candidates=9, training_seconds=245.0), Round(candidates=3, training_seconds=735.0)]
     """
     for first in range(candidates, 1, -1):
         counts = [first]
         while counts[-1] // survivors >= 2:
             counts.append(counts[-1] // survivors)
-        builds = build_seconds * sum(counts)
-        weights = sum(count * survivors ** place for place, count in enumerate(counts))
+        turns = [ceil(count / workers) for count in counts]
+        builds = build_seconds * sum(turns)
+        weights = sum(count * survivors ** place for place, count in enumerate(turns))
         training = (seconds - builds) / weights
         if training >= _SHORTEST * build_seconds:
             return [Round(candidates=count,

@@ -25,7 +25,8 @@ from edgewright.pipeline import Recipe
 from edgewright.quantization import QAT, Quantization
 from edgewright.search._builder import Builder
 from edgewright.search._predictions import compare_predictions
-from edgewright.search._store import TrialStore, open_store
+from edgewright.search._storage import find_store
+from edgewright.search._store import TrialStore
 from edgewright.search._trial import Trial, find_front
 from edgewright.training import Training
 
@@ -67,16 +68,34 @@ def keep_facts(store: TrialStore, builder: Builder, space: JointSpace, time_limi
         time_limit=time_limit).model_dump(mode="json"))
 
 
-def read_record(folder: str | Path) -> SearchRecord:
+def read_record(folder: str | Path, store: str | None = None) -> SearchRecord:
     """What a search has tried so far.
 
     Args:
         folder: The directory of a search.
+        store: URL of the database of its trials, needed only if it has a password.
 
     Raises:
-        StorageError: It holds no search, or one that has not measured a candidate.
+        StorageError: It holds no search, or one that has not measured a candidate; or its database
+            cannot be reached.
     """
-    return make_record(open_store(Path(folder)), Path(folder))
+    root = Path(folder)
+    return make_record(TrialStore(find_store(root, store), seed=0), root)
+
+
+def read_race(folder: str | Path, store: str | None = None) -> list[list[Trial]]:
+    """The trials of every round of a search's race, in the order of their building.
+
+    Args:
+        folder: The directory of a search.
+        store: URL of the database of its trials, needed only if it has a password.
+
+    Raises:
+        StorageError: It holds no search, or its database cannot be reached.
+    """
+    trials = TrialStore(find_store(Path(folder), store), seed=0).trials()
+    return [[trial for trial in trials if trial.round == place]
+            for place in range(1, 1 + max((trial.round for trial in trials), default=0))]
 
 
 def make_record(store: TrialStore, root: Path) -> SearchRecord:

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping
+import itertools
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
 from edgewright.allocation import JointAnswer
-from edgewright.core import format_metric, format_size
-from edgewright.errors import EdgewrightError, UsageError
+from edgewright.errors import UsageError
 from edgewright.pipeline import Recipe, Result, RunLog
 from edgewright.search._builder import Builder
+from edgewright.search._candidate import Candidate, Failure
 from edgewright.search._config import Search
-from edgewright.search._latencies import structure_of
+from edgewright.search._exits import fit_exits_to, keep_choice, propose_variants
 from edgewright.search._planner import Planner
 from edgewright.search._progress import SearchProgress
 from edgewright.search._publish import Publisher, keep_best
 from edgewright.search._race import Round, plan_race
+from edgewright.search._ranking import Ranking
 from edgewright.search._recipes import lengthen, train_out, write_recipe
 from edgewright.search._store import TrialStore
 from edgewright.search._time_budget import TimeBudget
 from edgewright.search._trial import Factors, Proposal, Trial, find_front
+from edgewright.search._trial_maker import TrialMaker, name_of, proposal_of
 
-_REPEATS: Final = 5            # proposals in a row without a new answer that end a round
-_TIMING_SHARE: Final = 0.01    # of the time, for timing the best candidates together
-_SURROUNDINGS: Final = 1.5     # of the time to build the quantized original: what else a build does
-_TIGHTENED: Final = 3          # times that limits are corrected for a candidate above one
+_EXITS_SHARE: Final = 0.15   # of the time after the race, for variants with exits
+_REPEATS: Final = 5          # proposals in a row without a new answer that end a round
+_TIMING_SHARE: Final = 0.01  # of the time, for timing the best candidates together
+_SURROUNDINGS: Final = 1.5   # of the time to build the quantized original: what else a build does
+_TIGHTENED: Final = 3        # times that limits are corrected for a candidate above one
 
 
 @final
@@ -53,18 +57,22 @@ class Searcher:
     """One search; what an earlier process finished is taken from its directory.
 
     Attributes:
-        builder: Builds and measures candidates.
-        planner: Decides what they are.
+        builder: Finishes the best candidates, and times them together.
+        maker: Makes trials.
+        planner: Decides what candidates are.
         config: The settings.
         store: Keeps the trials.
         time: The time that the search may take.
         log: Where progress is shown.
         publisher: Writes the result.
         progress: Shows and counts the time of every phase.
+        ranking: Which trial is the best.
         finish_seconds: Time to keep for finishing the best file.
+        workers: How many candidates are built at once; kept when the search goes on elsewhere.
     """
 
     builder: Builder
+    maker: TrialMaker
     planner: Planner
     config: Search
     store: TrialStore
@@ -72,7 +80,9 @@ class Searcher:
     log: RunLog
     publisher: Publisher
     progress: SearchProgress
+    ranking: Ranking
     finish_seconds: float
+    workers: int = 1
     _tried: list[Recipe] = field(default_factory=list)
 
     def run(self) -> Result:
@@ -83,7 +93,7 @@ class Searcher:
             UsageError: The time is too short for one candidate.
             SearchInterrupted: It was interrupted; the best file so far is published.
         """
-        with keep_best(self.publisher, lambda: self._rank(self.store.trials())):
+        with keep_best(self.publisher, lambda: self.ranking.rank(self.store.trials())):
             return self._search()
 
     def _search(self) -> Result:
@@ -95,11 +105,11 @@ class Searcher:
         self._time_together()
         if raced:
             standing = [trial for trial in self.store.trials() if trial.name in raced]
-            self._train_out(self._tighten(self._rank(standing)[0]))
+            self._train_out(self._try_exits(self._tighten(self.ranking.rank(standing)[0])))
             self._time_together()
-        best = self._rank(self.store.trials())[0]
+        best = self.ranking.rank(self.store.trials())[0]
         self.progress.begin("verify", best.name)
-        self.log.begin("best", self._describe(best))
+        self.log.begin("best", self.ranking.describe(best))
         result = self.builder.finish(best)
         self._finish_others(best)
         return self.publisher.publish(best, result)
@@ -122,15 +132,15 @@ class Searcher:
         for trial in find_front(self.store.trials()):
             if trial.name != best.name and self.time.left > self.finish_seconds:
                 self.progress.begin("verify", f"{trial.name} of the front")
-                self.log.begin("front", self._describe(trial))
+                self.log.begin("front", self.ranking.describe(trial))
                 self.builder.finish(trial)
 
     def _time_together(self) -> None:
         """Time the best trials in one measurement, if the latency is limited."""
-        if self.builder.settings.budget.latency is None:
+        if self.ranking.budget.latency is None:
             return
         self.log.begin("latency", "the best candidates, taken in turn")
-        for trial in self.builder.time_together(self._rank(self.store.trials()),
+        for trial in self.builder.time_together(self.ranking.rank(self.store.trials()),
                                                 _TIMING_SHARE * self.time.seconds):
             self.store.add(trial)
 
@@ -150,89 +160,108 @@ class Searcher:
             "rounds", [one.model_dump() for one in self._plan_rounds()])]
         standing = self._open(rounds[0], len(rounds))
         for place, later in enumerate(rounds[1:], 2):
-            self._begin_round(place, later)
-            going_on = self._rank(standing)[:later.candidates]
-            standing = []
-            for number, trial in enumerate(going_on, 1):
-                self._show_candidate(place, len(rounds), number, later)
-                recipe = lengthen(trial.recipe, self.config, later.training_seconds)
-                standing.append(self._rebuild(trial, recipe, str(place)))
-        return self._rank(standing)
+            self._begin_round(place, len(rounds), later)
+            best = self.ranking.rank(standing)[:later.candidates]
+            longer = [lengthen(keep_choice(trial), self.config, later.training_seconds)
+                      for trial in best]
+            standing = self.maker.rebuild(best, longer, str(place), round_=place)
+        return self.ranking.rank(standing)
 
     def _plan_rounds(self) -> list[Round]:
         return plan_race(self.config.race * (self.time.left - self.finish_seconds),
                          self.store.trials()[0].seconds, candidates=self.config.candidates,
-                         survivors=self.config.survivors)
+                         survivors=self.config.survivors, workers=self.workers)
 
-    def _begin_round(self, place: int, later: Round) -> None:
+    def _begin_round(self, place: int, rounds: int, later: Round) -> None:
         training = (f"{later.training_seconds:.0f} s of training each" if later.training_seconds
                     else "without training")
         self.log.begin(f"round {place}", f"{later.candidates} candidates, {training}")
-
-    def _show_candidate(self, place: int, rounds: int, number: int, one: Round) -> None:
-        self.progress.begin("race", f"round {place} of {rounds}, candidate {number} of "
-                                    f"{one.candidates}")
+        self.progress.begin("race", f"round {place} of {rounds}, {later.candidates} candidates")
 
     def _open(self, first: Round, rounds: int) -> list[Trial]:
-        """Propose, build and measure the candidates of the first round."""
-        self._begin_round(1, first)
+        """Propose, build and measure the candidates of the first round.
+
+        As many are proposed at once as there are workers, and told in the order of asking.
+        """
+        self._begin_round(1, rounds, first)
         found, repeats, unfinished = self.store.first_trials(), 0, self.store.unfinished()
         while len(found) < first.candidates and repeats < _REPEATS:
-            self._show_candidate(1, rounds, len(found) + 1, first)
-            number, factors = unfinished.pop(0) if unfinished else self.store.ask()
-            trial = self._propose(Proposal(number=number, factors=factors),
-                                  first.training_seconds)
-            repeats = 0 if trial else repeats + 1
-            found += [trial] if trial else []
+            self.progress.begin("race", f"round 1 of {rounds}, candidate {len(found) + 1} of "
+                                        f"{first.candidates}")
+            wanted = min(self.workers, first.candidates - len(found))
+            candidates = [self._ask(unfinished, first.training_seconds) for _ in range(wanted)]
+            trials = list(self._build_first([one for one in candidates if one is not None]))
+            repeats = 0 if trials else repeats + wanted
+            found += trials
         return found
 
-    def _propose(self, proposal: Proposal, seconds: float) -> Trial | None:
-        """Build the best new answer to a proposal; None if there is none, or it fails."""
+    def _ask(self, unfinished: list[tuple[int, Factors]], seconds: float) -> Candidate | None:
+        """The candidate of the next proposal, unfinished ones first; None if it has none."""
+        since = time.perf_counter()
+        number, factors = unfinished.pop(0) if unfinished else self.store.ask()
+        candidate = self._propose(Proposal(number=number, factors=factors), seconds)
+        return None if candidate is None else candidate.replace(
+            round=1, planning_seconds=time.perf_counter() - since)
+
+    def _propose(self, proposal: Proposal, seconds: float) -> Candidate | None:
+        """The best new answer to a proposal; None if there is none."""
         for answer in self.planner.answers(proposal.factors, self.store.trials()):
             recipe = write_recipe("", answer, self.config)
-            if recipe in self._tried:
-                continue
-            self._tried.append(recipe)
-            try:
-                trial = self._build(_name(proposal, "1"),
-                                    lengthen(recipe, self.config, seconds), proposal,
-                                    answer.costs)
-            except EdgewrightError as error:
-                self.log.note(f"candidate {proposal.number} failed: {error}")
-                self.store.fail(proposal.number, str(error))
-                return None
-            self.store.tell(trial, self._cost_ratio(trial))
-            return trial
+            if recipe not in self._tried:
+                self._tried.append(recipe)
+                return self.maker.begin(name_of(proposal, "1"),
+                                        lengthen(recipe, self.config, seconds), proposal,
+                                        answer.costs)
         self.store.fail(proposal.number, "its answers have been tried already")
         return None
 
+    def _build_first(self, candidates: Sequence[Candidate]) -> Iterator[Trial]:
+        """Build and measure the first candidates of proposals, and tell what came of each."""
+        for candidate, trial in zip(candidates, self.maker.build(candidates), strict=True):
+            if isinstance(trial, Failure):
+                self.store.fail(proposal_of(candidate).number, trial.reason)
+            else:
+                self.ranking.tell(trial)
+                yield trial
+
     def _tighten(self, trial: Trial) -> Trial:
         """The best candidate within the limits that takes its place if it exceeds one."""
-        proposal = _proposal_of(trial)
+        proposal = proposal_of(trial)
         for attempt in range(_TIGHTENED):
-            if self._cost_ratio(trial) <= 1:
+            if self.ranking.cost_ratio(trial) <= 1:
                 break
             self.progress.begin("race", f"a candidate within the limits in place of {trial.name}")
             answer = next(self.planner.answers(proposal.factors, self.store.trials()), None)
             if answer is None:
                 break
-            trial = self._build(_name(proposal, f"tightened-{attempt + 1}"),
-                                write_recipe("", answer, self.config), proposal, answer.costs)
+            candidate = self.maker.begin(
+                name_of(proposal, f"tightened-{attempt + 1}"),
+                write_recipe("", answer, self.config), proposal, answer.costs)
+            tightened, = self.maker.build([candidate])
+            if isinstance(tightened, Failure):
+                break
+            trial = tightened
             self.store.add(trial)
         return trial
 
-    def _rebuild(self, trial: Trial, recipe: Recipe, place: str, *,
-                 scores_stages: bool = False) -> Trial:
-        """Build a candidate again, trained longer; returns the trial itself if that fails."""
-        proposal = _proposal_of(trial)
-        try:
-            longer = self._build(_name(proposal, place), recipe, proposal, trial.predicted,
-                                 scores_stages=scores_stages)
-        except EdgewrightError as error:
-            self.log.note(f"candidate {proposal.number} failed: {error}")
-            return trial
-        self.store.add(longer)
-        return longer
+    def _try_exits(self, leader: Trial) -> Trial:
+        """The best of the leading candidate and its variants with exits, equally trained."""
+        exits, training = fit_exits_to(self.builder.settings, self.config), leader.recipe.recover
+        if exits is None or training is None or training.time is None:
+            return leader
+        count = self.store.remember("exit variants", int(
+            _EXITS_SHARE * (self.time.left - self.finish_seconds) / leader.seconds))
+        standing = [leader]
+        variants = propose_variants(leader, proposal_of(leader), self.planner,
+                                    self.store.trials(), self.config, exits)
+        for variant in itertools.islice(variants, count):
+            self.progress.begin("race", f"the best candidate {variant.place}")
+            self.log.begin("exits", variant.place)
+            variant_of = leader.replace(predicted={}, exits=None)
+            recipe = lengthen(variant.recipe, self.config, training.time)
+            tried, = self.maker.rebuild([variant_of], [recipe], variant.place)
+            standing += [tried] if tried.name != leader.name else []
+        return self.ranking.rank(standing)[0]
 
     def _train_out(self, trial: Trial) -> None:
         """Train the best candidate in the time that is left, at last with quantization."""
@@ -243,65 +272,5 @@ class Searcher:
             return
         self.progress.begin("training", trial.name)
         self.log.begin("training", f"the best candidate for {seconds:.0f} s")
-        self._rebuild(trial, train_out(trial.recipe, self.config, seconds), "final",
-                      scores_stages=True)
-
-    def _build(self, name: str, recipe: Recipe, proposal: Proposal,
-               predicted: Mapping[str, float], *, scores_stages: bool = False) -> Trial:
-        begun = self.store.remember(f"recipe of {name}", recipe.replace(
-            name=f"candidate {name}").model_dump(mode="json"))
-        trial = self.builder.build(name, Recipe.model_validate(begun), proposal, predicted,
-                                   scores_stages=scores_stages)
-        self.progress.save()
-        known = [*(one for one in self.store.trials() if one.name != name), trial]
-        self.progress.show_best(self._rank(known)[0], known)
-        self.log.note(self._describe(trial))
-        return trial
-
-    def _rank(self, trials: list[Trial]) -> list[Trial]:
-        """The best first: those within the limits on costs by score, then the nearest misses.
-
-        Of equal scores, the smaller and then the faster file is better.
-        """
-        known = self.store.trials()
-        return sorted(trials, key=lambda trial: (
-            max(1.0, self._cost_ratio(trial, known)), -trial.score, trial.figures["size_bytes"],
-            trial.figures["latency_ms"]))
-
-    def _cost_ratio(self, trial: Trial, known: list[Trial] | None = None) -> float:
-        """The largest ratio of a cost to its limit, with the latency of all alike trials.
-
-        Files that differ only in their training and bits take the same time, so that the median
-        over them is less noisy than each.
-
-        Args:
-            trial: The trial.
-            known: All trials; None reads them from the store.
-        """
-        known = self.store.trials() if known is None else known
-        alike = [trial.figures["latency_ms"], *(
-            other.figures["latency_ms"] for other in known
-            if other.name != trial.name and structure_of(other) == structure_of(trial))]
-        latency = trial.figures.find("latency_ms")
-        figures = trial.figures if latency is None else trial.figures.with_(
-            latency.replace(value=statistics.median(alike)))
-        return trial.replace(figures=figures).cost_ratio(self.builder.settings.budget,
-                                                         self.builder.original)
-
-    def _describe(self, trial: Trial) -> str:
-        metric, ratio = trial.figures.metric, self._cost_ratio(trial)
-        shown = "" if metric is None else (f"{metric.name} "
-                                           f"{format_metric(metric.spec, metric.value)} (val), ")
-        return (f"{trial.name}: {shown}{format_size(trial.figures['size_bytes'])}, "
-                f"{trial.figures['latency_ms']:.3g} ms"
-                f"{'' if ratio <= 1 else f', {100 * (ratio - 1):.1f} % over a limit'}")
-
-
-def _name(proposal: Proposal, place: str) -> str:
-    """Directory of a candidate: its proposal, and where in the search it was built."""
-    return f"{proposal.number:02d}-{place}"
-
-
-def _proposal_of(trial: Trial) -> Proposal:
-    assert trial.proposal is not None  # noqa: S101 - only the quantized original has none
-    return trial.proposal
+        self.maker.rebuild([trial], [train_out(keep_choice(trial), self.config, seconds)],
+                           "final", scores_stages=True)

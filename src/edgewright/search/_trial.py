@@ -48,7 +48,10 @@ class Trial(Value):
         predicted: Predicted costs, by the name of the limit.
         figures: Measured on its file: metrics on the validation split, size, latency.
         score: What candidates are compared by; higher is better.
-        seconds: Time that it took.
+        seconds: Time that building and measuring took.
+        timing_seconds: The part of it in which the latency was measured.
+        planning_seconds: Time that asking for its proposal and solving the program took.
+        round: Its round of the race, from 1; 0 outside of it.
     """
 
     name: str
@@ -58,6 +61,9 @@ class Trial(Value):
     figures: Figures
     score: float
     seconds: float
+    timing_seconds: float = 0.0
+    planning_seconds: float = 0.0
+    round: int = 0
 
     def folder(self, root: Path) -> Path:
         """Its directory in a search's directory."""

@@ -3,6 +3,7 @@
 from edgewright.task._audio_split import AudioSplit
 from edgewright.task._data_ref import DataRef, parse_data_ref
 from edgewright.task._dataset_split import DatasetSplit
+from edgewright.task._factory import user_modules
 from edgewright.task._image_split import Images, ImageSplit
 from edgewright.task._load_model import load_model
 from edgewright.task._load_task import load_task
@@ -34,4 +35,5 @@ __all__ = [
     "parse_data_ref",
     "select_rows",
     "temporary_seed",
+    "user_modules",
 ]

@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 _MODULE_NAME: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _FILE_COUNTER: Final = itertools.count()
+_FOLDERS: Final[set[Path]] = set()  # of the files that were run
 
 
 def is_factory(ref: str) -> bool:
@@ -57,15 +58,26 @@ def build(ref: str, kind: type[T], error: type[InputError]) -> T:
     return found
 
 
+def user_modules() -> tuple[ModuleType, ...]:
+    """The modules that were run from files, and those beside them that these imported.
+
+    Another process cannot import them by name.
+    """
+    return tuple(module for module in list(sys.modules.values())
+                 if (file := getattr(module, "__file__", None)) is not None
+                 and Path(file).parent in _FOLDERS)
+
+
 def _run_file(path: Path, ref: str, error: type[InputError]) -> ModuleType:
     if not path.is_file():
         raise error(f"{ref}: there is no file {path.resolve()}")
     name = f"_edgewright_{path.stem}_{next(_FILE_COUNTER)}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise error(f"{ref}: {path} cannot be run as a Python module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    _FOLDERS.add(path.resolve().parent)
     try:
         spec.loader.exec_module(module)
     except Exception as cause:
