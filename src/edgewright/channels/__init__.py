@@ -6,6 +6,7 @@ from edgewright.channels._branches import (
     Branch,
     find_branch_calls,
     find_branches,
+    is_plain_addition,
     resolve_branches,
 )
 from edgewright.channels._channels import ChannelGroup, ChannelGroups, TensorDim, find_groups
@@ -45,6 +46,7 @@ __all__ = [
     "find_branch_calls",
     "find_branches",
     "find_groups",
+    "is_plain_addition",
     "remove_and_measure",
     "remove_branch",
     "remove_branches",
