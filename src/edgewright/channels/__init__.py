@@ -4,6 +4,7 @@ from edgewright.channels._apply import Applied, apply_to
 from edgewright.channels._branch_removal import remove_branch, remove_branches
 from edgewright.channels._branches import (
     Branch,
+    as_node,
     find_branch_calls,
     find_branches,
     is_plain_addition,
@@ -41,6 +42,7 @@ __all__ = [
     "TensorDim",
     "Widths",
     "apply_to",
+    "as_node",
     "compute_group_widths",
     "count_channels",
     "find_branch_calls",

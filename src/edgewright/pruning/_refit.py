@@ -21,7 +21,7 @@ from edgewright.graph import (
 from edgewright.program import Program, norm_as_affine
 from edgewright.pruning._least_squares import Moments, flatten_observations
 from edgewright.pruning._refit_plan import AFFINE, Fit, RefitPlan, find_unshared, plan_refit
-from edgewright.task import Split
+from edgewright.task import Batch, Split
 
 _MOST_BYTES: Final = 2**31  # activations of both programs together
 _MOST_ROWS: Final = 2**15   # observations per layer
@@ -46,7 +46,7 @@ class Refit:
 
 
 def refit_layers(program: Program, shortened: Program, samples: Split, *,
-                 ridge: float = 0.01, seed: int = 0) -> Refit:
+                 ridge: float = 0.1, seed: int = 0) -> Refit:
     """Fit the layers that remain after branches were removed to reproduce the original's values.
 
     Both programs run on the samples. Every layer whose input, or whose task, has changed is fitted
@@ -100,17 +100,29 @@ def refit_layers(program: Program, shortened: Program, samples: Split, *,
         return Refit(fitted, (), {"every layer": _OVERWRITTEN})
     plan = plan_refit(program, fitted)
     peak = max(1, 4 * program.costs().peak_activation_bytes)
-    inputs = draw_inputs(samples, _MOST_BYTES // peak)
+    inputs = pytree.tree_leaves(draw_samples(samples, _MOST_BYTES // peak).inputs)
     originals = OriginalValues(program, inputs, plan.originals)
     Refitter(fitted, plan, ridge=ridge, seed=seed).run_plan(originals, forget=True)
     return Refit(fitted, tuple(fit.unit.name for fit in plan.fits.values()), plan.skipped)
 
 
-def draw_inputs(samples: Split, most: int) -> list[Tensor]:
-    """The inputs of at least 2 and at most ``most`` samples, evenly spaced."""
+def find_unfitted_layers(program: Program, shortened: Program) -> Mapping[str, str]:
+    """Why `refit_layers` cannot fit layers whose input has changed, by their names.
+
+    Args:
+        program: The original program.
+        shortened: The result of `remove_branches`.
+    """
+    if reads_overwritten_memory(program):
+        return {"every layer": _OVERWRITTEN}
+    return plan_refit(program, shortened).skipped
+
+
+def draw_samples(samples: Split, most: int) -> Batch:
+    """At least 2 and at most ``most`` samples, evenly spaced."""
     count = max(2, min(len(samples), most))
     shown = samples.select(torch.linspace(0, len(samples) - 1, count).long())
-    return pytree.tree_leaves(next(shown.batches(count)).inputs)
+    return next(iter(shown.batches(count)))
 
 
 def reads_overwritten_memory(program: Program) -> bool:
@@ -185,7 +197,7 @@ class Refitter(Interpreter):
         self._reads = count_reads(program.graph_module)
 
     def run_plan(self, originals: OriginalValues, *, forget: bool) -> Any:
-        """Run and fit; returns what the program returns.
+        """Run and fit; returns the values of the output node.
 
         Args:
             originals: Values of the original program.
@@ -204,7 +216,7 @@ class Refitter(Interpreter):
                     del self.env[source]
                 for name in last.originals if forget else ():
                     originals.forget(name)
-        return self.module.graph.process_outputs(self.env[self._plan.order[-1]])
+        return self.env[self._plan.order[-1]]
 
     def run_node(self, n: Node) -> Any:
         """Run a call; one that writes in place gets a copy of what it writes into."""

@@ -24,7 +24,7 @@ from edgewright.program import Program, foldable_norm
 from edgewright.pruning._least_squares import FITTED_CONVOLUTIONS, MOST_REGRESSORS
 
 # A value and the value after these differ only where a rectifier clamps.
-_TRANSPARENT: Final = ops.RECTIFIERS | ops.COPIES | ops.DROPOUTS
+TRANSPARENT: Final = ops.RECTIFIERS | ops.COPIES | ops.DROPOUTS
 AFFINE: Final = ("weight", "bias", "running_mean", "running_var")  # of a norm
 
 
@@ -299,7 +299,7 @@ def _expected_of(node: Node, user: Node, original: Mapping[str, Node],
                  roles: Mapping[Node, str]) -> set[str]:
     """What a reader expects of a node."""
     role, before = roles.get(user), original.get(user.name)
-    if before is None or (user.target in _TRANSPARENT and role is not None and role != user.name):
+    if before is None or (user.target in TRANSPARENT and role is not None and role != user.name):
         return set() if role is None else {role}
     pairs = zip(_operand_names(user), _operand_names(before), strict=True)
     return {then for now, then in pairs if now == node.name}
