@@ -21,7 +21,7 @@ from edgewright.pruning._refit import (
     reads_overwritten_memory,
 )
 from edgewright.pruning._refit_plan import TRANSPARENT, plan_refit
-from edgewright.task import Batch, Split
+from edgewright.task import Split
 from edgewright.training import split_exits
 
 _MOST_BYTES: Final = 2**30  # activations of the original
