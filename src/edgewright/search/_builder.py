@@ -26,7 +26,8 @@ class Builder:
         folder: The search's directory.
         baseline: The original's bundle.
         session: The original's file, to time candidates against.
-        original: Its figures, with its latency.
+        original: Its figures on the test split, with its latency.
+        validated: Its figures on the validation split.
         judge: What candidates are compared by; None for the metric on the validation split.
     """
 
@@ -35,6 +36,7 @@ class Builder:
     baseline: Path
     session: Session
     original: Figures
+    validated: Figures
     judge: AgreementJudge | None = None
 
     def build(self, name: str, recipe: Recipe, proposal: Proposal | None = None,

@@ -22,6 +22,7 @@ from edgewright.search._builder import Builder
 from edgewright.search._config import Search
 from edgewright.search._damages import measure_damages
 from edgewright.search._judge import AgreementJudge, can_mix, is_flattered
+from edgewright.search._metric_limits import MetricLimits
 from edgewright.search._planner import Planner
 from edgewright.search._recipes import write_recipe
 from edgewright.search._searcher import Searcher
@@ -50,14 +51,17 @@ def prepare_search(settings: RunSettings, config: Search, folder: Path,
     since = clock.monotonic()
     directory = RunDirectory.open(folder, run_identity(
         settings.original, settings.task, settings.budget, config, settings.seed))
-    store = TrialStore(database_url(folder), settings.seed)
+    budget = settings.budget
+    store = TrialStore(database_url(folder), settings.seed, shrinks=not budget.limits_costs)
     time = TimeBudget(seconds, used=store.seconds + clock.monotonic() - since)
     quantized = write_recipe(_QUANTIZED, None, config)
     builder = make_builder(settings, folder, quantized)
     finish_seconds = store.remember("seconds to finish", _FINISHES * (clock.monotonic() - since))
     planner = make_planner(settings, config, folder, builder, store, quantized)
+    metric_limits = (None if budget.limits_costs
+                     else MetricLimits(budget, builder.original, builder.validated))
     return Searcher(builder, planner, config, store, time, settings.log, directory,
-                    finish_seconds)
+                    finish_seconds, metric_limits)
 
 
 def make_builder(settings: RunSettings, folder: Path, quantized: Recipe) -> Builder:
@@ -68,14 +72,15 @@ def make_builder(settings: RunSettings, folder: Path, quantized: Recipe) -> Buil
     baseline = run.context.directory.baseline
     session = Session(read_bundle(baseline))
     latency = time_sessions({"original": session}, task.val)["original"]
-    validated = evaluate_operating_point(session, task.val, task.goal)[0].metric
+    figures = evaluate_operating_point(session, task.val, task.goal)[0]
+    validated = figures.metric
     judge = None
     if is_flattered(validated, tested.metric) and can_mix(task.val):
         judge = AgreementJudge(session, task, settings.seed)
         log.note(f"{_format(validated)} on the validation split, {_format(tested.metric)} on the "
                  "test split: the model was probably trained on the validation samples; candidates "
                  "are compared by their agreement with it on mixtures of them")
-    return Builder(settings, folder, baseline, session, tested.with_(*latency), judge)
+    return Builder(settings, folder, baseline, session, tested.with_(*latency), figures, judge)
 
 
 def _format(metric: Measurement | None) -> str:

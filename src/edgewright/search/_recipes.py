@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from edgewright.allocation import JointAnswer
 from edgewright.pipeline import Recipe
 from edgewright.pruning import BlockPruning, ChannelPruning
@@ -9,10 +11,12 @@ from edgewright.quantization import QAT, Precision, Quantization, resolve
 from edgewright.search._config import Search
 from edgewright.training import Training
 
+_REFIT_SAMPLES: Final = 512  # of the fit after blocks were removed
+
 
 def write_recipe(name: str, answer: JointAnswer | None, config: Search, *,
                  seconds: float = 0.0, quantized_seconds: float = 0.0) -> Recipe:
-    """The recipe of an answer: remove, narrow, train, quantize, and train quantized.
+    """The recipe of an answer: narrow, remove and refit, train, quantize, and train quantized.
 
     Args:
         name: Name of the recipe.
@@ -32,7 +36,7 @@ def write_recipe(name: str, answer: JointAnswer | None, config: Search, *,
     if answer is not None and answer.widths:
         prune = ChannelPruning(widths=dict(answer.widths), compensate=True, prove_export=False)
     if answer is not None and answer.removed:
-        blocks = BlockPruning(remove=answer.removed)
+        blocks = BlockPruning(remove=answer.removed, refit=True, refit_samples=_REFIT_SAMPLES)
     return Recipe(
         name=name, prune=prune, blocks=blocks,
         recover=_limit_time(config.training, seconds),

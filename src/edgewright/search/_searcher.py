@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from edgewright.errors import EdgewrightError, UsageError
 from edgewright.pipeline import Recipe, Result, RunDirectory, RunLog
 from edgewright.search._builder import Builder
 from edgewright.search._config import Search
+from edgewright.search._metric_limits import MetricLimits
 from edgewright.search._planner import Planner
 from edgewright.search._race import Round, plan_race
 from edgewright.search._recipes import lengthen, write_recipe
@@ -57,6 +59,7 @@ class Searcher:
         log: Where progress is shown.
         directory: The search's directory, for its result.
         finish_seconds: Time to keep for finishing the best file.
+        metric_limits: How to rank if the budget limits no cost; None if it does.
     """
 
     builder: Builder
@@ -67,6 +70,7 @@ class Searcher:
     log: RunLog
     directory: RunDirectory
     finish_seconds: float
+    metric_limits: MetricLimits | None = None
     _tried: list[Recipe] = field(default_factory=list)
 
     def run(self) -> Result:
@@ -175,10 +179,18 @@ class Searcher:
                 self.log.note(f"candidate {proposal.number} failed: {error}")
                 self.store.fail(proposal.number, str(error))
                 return None
-            self.store.tell(trial, self._cost_ratio(trial))
+            self._tell(trial)
             return trial
         self.store.fail(proposal.number, "its answers have been tried already")
         return None
+
+    def _tell(self, trial: Trial) -> None:
+        """Tell the store how good a proposal's first trial is."""
+        if self.metric_limits is None:
+            self.store.tell(trial, trial.score, self._cost_ratio(trial) - 1)
+        else:
+            self.store.tell(trial, -math.log(trial.figures["size_bytes"]),
+                            self.metric_limits.excess(trial))
 
     def _tighten(self, trial: Trial) -> Trial:
         """The best candidate within the limits that takes its place if it exceeds one."""
@@ -228,8 +240,11 @@ class Searcher:
     def _rank(self, trials: list[Trial]) -> list[Trial]:
         """The best first: those within the limits on costs by score, then the nearest misses.
 
-        Of equal scores, the smaller and then the faster file is better.
+        Of equal scores, the smaller and then the faster file is better. If no cost is limited, the
+        smallest file within the limits on metrics is best.
         """
+        if self.metric_limits is not None:
+            return sorted(trials, key=self.metric_limits.order)
         known = self.store.trials()
         return sorted(trials, key=lambda trial: (
             max(1.0, self._cost_ratio(trial, known)), -trial.score, trial.figures["size_bytes"],

@@ -14,6 +14,9 @@ from edgewright.search._trial import Factors, Trial
 
 _STUDY: Final = "edgewright"
 _RANGE: Final = (0.03, 30.0)
+_SHRINK: Final = (0.08, 0.95)
+_FIRST: Final = (Factors(shrink=0.5), Factors(blocks=0.1, shrink=0.3),
+                 Factors(widths=0.1, shrink=0.7))
 _STARTUP: Final = 4
 _TRIALS: Final = "trials"
 _SECONDS: Final = "seconds"
@@ -31,12 +34,15 @@ class TrialStore:
         url: The storage, such as ``sqlite:///runs/a/search.db``.
         seed: Seed of the proposals.
         sampler: ``gp`` for a Gaussian process, ``random`` as a baseline.
+        shrinks: Whether to propose a size too.
 
     Raises:
         StorageError: The storage cannot be reached.
     """
 
-    def __init__(self, url: str, seed: int, sampler: str = "gp") -> None:
+    def __init__(self, url: str, seed: int, sampler: str = "gp", *,
+                 shrinks: bool = False) -> None:
+        self._names = ("blocks", "widths", *(["shrink"] if shrinks else []))
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -50,8 +56,8 @@ class TrialStore:
                 raise StorageError(f"cannot open the storage of trials at {url}: "
                                    f"{' '.join(str(error).split())[:300]}") from error
         if not self._study.trials:
-            for first in (Factors(), Factors(blocks=0.1), Factors(widths=0.1)):
-                self._study.enqueue_trial(first.model_dump())
+            for first in _FIRST:
+                self._study.enqueue_trial(first.model_dump(include=set(self._names)))
 
     @property
     def seconds(self) -> float:
@@ -65,18 +71,24 @@ class TrialStore:
     def ask(self) -> tuple[int, Factors]:
         """The number of a new proposal, and the proposal."""
         trial = self._study.ask()
-        return trial.number, Factors(
-            blocks=trial.suggest_float("blocks", *_RANGE, log=True),
-            widths=trial.suggest_float("widths", *_RANGE, log=True))
+        return trial.number, Factors.model_validate({
+            name: trial.suggest_float(name, *(_SHRINK if name == "shrink" else _RANGE), log=True)
+            for name in self._names})
 
-    def tell(self, trial: Trial, cost_ratio: float) -> None:
-        """Record the first trial of a proposal; above 1, ``cost_ratio`` says it is not allowed."""
+    def tell(self, trial: Trial, merit: float, excess: float) -> None:
+        """Record the first trial of a proposal.
+
+        Args:
+            trial: The trial.
+            merit: What proposals are to maximize.
+            excess: By how much a limit is exceeded; at most 0 if the trial is allowed.
+        """
         self.add(trial)
         if trial.proposal is None:
             raise ValueError(f"{trial.name} has no proposal")
         number = trial.proposal.number
-        self._attributes(number).set_constraint("cost", cost_ratio - 1.0)
-        self._study.tell(number, trial.score)
+        self._attributes(number).set_constraint("limits", excess)
+        self._study.tell(number, merit)
 
     def fail(self, number: int, reason: str) -> None:
         """Record that a proposal could not be tried."""
@@ -108,7 +120,8 @@ class TrialStore:
         """Proposals that an interrupted process was trying."""
         return [(trial.number, Factors.model_validate(trial.params))
                 for trial in self._study.trials
-                if trial.state == optuna.trial.TrialState.RUNNING and len(trial.params) > 1]
+                if trial.state == optuna.trial.TrialState.RUNNING
+                and len(trial.params) == len(self._names)]
 
     def remember(self, key: str, value: Any) -> Any:
         """Keep a value, as JSON; returns the one that an earlier process kept, if it did."""
