@@ -20,7 +20,14 @@ from edgewright.graph import (
 )
 from edgewright.program import Program, norm_as_affine
 from edgewright.pruning._least_squares import Moments, flatten_observations
-from edgewright.pruning._refit_plan import AFFINE, Fit, RefitPlan, find_unshared, plan_refit
+from edgewright.pruning._refit_plan import (
+    AFFINE,
+    Fit,
+    LastReads,
+    RefitPlan,
+    find_unshared,
+    plan_refit,
+)
 from edgewright.task import Batch, Split
 
 _MOST_BYTES: Final = 2**31  # activations of both programs together
@@ -205,18 +212,27 @@ class Refitter(Interpreter):
         """
         with torch.no_grad():
             for node, last in zip(self._plan.order, self._plan.last_reads, strict=True):
-                for source in self._plan.reads(node):
-                    if source not in self.env:
-                        self.env[source] = (self.run_node(source) if source.op == "get_attr"
-                                            else originals.read(source.name))
+                self._load(node, originals)
                 if node in self._plan.fits:
                     self._fit(self._plan.fits[node], originals)
                 self.env[node] = self.run_node(node)
-                for source in last.nodes:
-                    del self.env[source]
-                for name in last.originals if forget else ():
-                    originals.forget(name)
+                self._free(last, originals if forget else None)
         return self.env[self._plan.order[-1]]
+
+    def _load(self, node: Node, originals: OriginalValues) -> None:
+        """Load what a call reads and was not run: stored tensors, and values that do not change."""
+        for source in self._plan.reads(node):
+            if source not in self.env:
+                self.env[source] = (self.run_node(source) if source.op == "get_attr"
+                                    else originals.read(source.name))
+
+    def _free(self, last: LastReads, originals: OriginalValues | None) -> None:
+        """Free what was read for the last time."""
+        for source in last.nodes:
+            del self.env[source]
+        if originals is not None:
+            for name in last.originals:
+                originals.forget(name)
 
     def run_node(self, n: Node) -> Any:
         """Run a call; one that writes in place gets a copy of what it writes into."""
