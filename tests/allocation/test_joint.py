@@ -62,7 +62,8 @@ def damages(space: JointSpace) -> Damages:
     rng = np.random.default_rng(0)
     return Damages({block.name: float(rng.random()) for block in space.blocks},
                    [np.array([rng.random(), 0.0]) for _ in space.widths],
-                   {name: [0.3 * float(rng.random()), 0.0] for name in space.bits})
+                   {name: [0.3 * float(rng.random()), 0.0] for name in space.bits},
+                   {(space.blocks[0].name, space.blocks[1].name): 0.4})
 
 
 def build(space: JointSpace, options: dict[Hashable, int]) -> Program:
@@ -109,6 +110,22 @@ def test_answers_are_the_best_of_all(space: JointSpace, damages: Damages) -> Non
     found = next(solve_choices(limited))
     assert found.damage == pytest.approx(reference.damage, rel=2e-3)
     assert found.gap <= 1e-3
+
+
+@pytest.mark.parametrize("removed", [(), (0,), (1,), (0, 1)])
+def test_two_blocks_do_the_damage_of_both_and_of_the_pair(space: JointSpace, damages: Damages,
+                                                          removed: tuple[int, ...]) -> None:
+    problem = make_joint_problem(space, damages.scale(blocks=3.0), {})
+    options = {decision: count - 1 for decision, count in problem.decisions.items()}
+    kept = [place for place in range(2) if place not in removed]
+    for place, block in enumerate(space.blocks):
+        options[Keep(block.name)] = int(place in removed)
+    for place in kept:
+        for weight in set(space.bits) & set(space.blocks[place].tensors):
+            options[Bits(weight)] = 1
+    alone = sum(damages.blocks[space.blocks[place].name] for place in removed)
+    pair = 0.4 if len(removed) == 2 else 0.0
+    assert problem.damage_of(options) == pytest.approx(3 * (alone + pair))
 
 
 def test_a_removed_block_has_no_bits_and_no_widths(space: JointSpace, damages: Damages) -> None:

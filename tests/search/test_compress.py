@@ -63,6 +63,17 @@ def test_another_budget_does_not_go_on(searched: Result, trained_net: nn.Module,
                     out=searched.bundle.parent, quiet=True)
 
 
+def test_a_limit_on_the_drop_alone_searches_the_smallest_file(
+        trained_net: nn.Module, quadrant_task: Task, tmp_path: Path) -> None:
+    result = ew.compress(trained_net, quadrant_task, ew.Budget(max_drop="30 %"), time=240,
+                         search=QUICK, out=tmp_path / "run", quiet=True)
+    result.check()
+    sizes = {entry.name: entry.figures["size_bytes"] for entry in read_front(tmp_path / "run")}
+    chosen, = (entry for entry in read_front(tmp_path / "run") if entry.is_chosen)
+    assert chosen.name != "quantized"
+    assert chosen.figures["size_bytes"] == min(sizes.values())
+
+
 def test_the_front_has_the_result_and_no_dominated_file(searched: Result) -> None:
     record = read_record(searched.bundle.parent)
     front = [record.trial(name) for name in record.front]
@@ -191,7 +202,7 @@ def test_a_time_that_is_too_short_says_what_fits(trained_net: nn.Module, quadran
 
 @pytest.mark.parametrize(("settings", "message"), [
     ({"time": "20m", "recipe": "fast"}, "time is for a search, but the recipe 'fast' is run"),
-    ({"time": "20m"}, "time is for a search, but the budget limits no cost"),
+    ({"time": "20m"}, "time is for a search, but there is no budget"),
     ({"search": QUICK, "recipe": Recipe(name="own")}, "search is for a search, but the recipe 'own'"),
     ({"time": "0s", "rate": 0.5}, "the time must be positive, got '0s'"),
     ({"time": "soon", "rate": 0.5}, "'soon' is not a quantity")])

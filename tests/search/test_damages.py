@@ -68,10 +68,10 @@ def test_they_are_read_from_their_file(space: JointSpace, damages: Damages, quad
     again = measure_damages(space, quadrant_task, SCHEME, samples=2, seed=9, path=file)
     for one, two in zip(first.widths, again.widths, strict=True):
         np.testing.assert_array_equal(one, two)
-    assert (first.blocks, first.bits) == (again.blocks, again.bits)
+    assert (first.blocks, first.bits, first.pairs) == (again.blocks, again.bits, again.pairs)
 
 
-def test_blocks_are_measured_alone(quadrant_task: Task, tmp_path: Path) -> None:
+def test_blocks_are_measured_alone_and_in_pairs(quadrant_task: Task, tmp_path: Path) -> None:
     class Residual(nn.Module):
         def __init__(self, scale: float) -> None:
             super().__init__()
@@ -91,3 +91,7 @@ def test_blocks_are_measured_alone(quadrant_task: Task, tmp_path: Path) -> None:
     found = measure_damages(make_space(program, SCHEME), quadrant_task, SCHEME, samples=32, seed=0,
                             path=tmp_path / "damages.json")
     assert 0 <= found.blocks["1.conv"] < 1e-3
+    assert list(found.pairs) == [("1.conv", "2.conv")]
+    again = measure_damages(make_space(program, SCHEME), quadrant_task, SCHEME, samples=32, seed=0,
+                            path=tmp_path / "damages.json")
+    assert again.pairs == found.pairs

@@ -95,6 +95,23 @@ def test_a_file_larger_than_predicted_tightens_the_limit(space: JointSpace) -> N
     assert fitting["size"] < 4_000
 
 
+@pytest.mark.parametrize("shrink", [0.9, 0.6])
+def test_a_proposal_limits_the_size_if_only_metrics_are_limited(space: JointSpace,
+                                                                shrink: float) -> None:
+    planner = make_planner(space, Budget(max_drop="1 %"))
+    whole = planner.predict_unchanged()["size"]
+    answer = next(planner.answers(Factors(shrink=shrink), [unchanged(planner)]))
+    assert 0.8 * shrink * whole < answer.costs["size"] <= shrink * whole
+    assert next(planner.answers(Factors(), [unchanged(planner)])).damage == 0
+
+
+def test_a_proposal_below_what_can_be_reached_gets_the_smallest(space: JointSpace) -> None:
+    planner = make_planner(space, Budget(max_drop="1 %"))
+    answer = next(planner.answers(Factors(shrink=0.001), [unchanged(planner)]))
+    assert answer.removed == ("1", "2")
+    assert answer.costs["size"] < 0.2 * planner.predict_unchanged()["size"]
+
+
 def test_an_impossible_limit_is_named_with_the_smallest_value(space: JointSpace) -> None:
     planner = make_planner(space, Budget(size="1 B"))
     with pytest.raises(BudgetError, match=r"size can be reduced to \d+ B, the limit is"):

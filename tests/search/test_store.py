@@ -27,7 +27,7 @@ def test_everything_is_read_again_by_the_next_process(tmp_path: Path) -> None:
     store.add(make_trial("quantized"))
     number, factors = store.ask()
     first = make_trial("00-1", Proposal(number=number, factors=factors))
-    store.tell(first, cost_ratio=0.9)
+    store.tell(first, merit=0.5, excess=-0.1)
     later = make_trial("00-2", Proposal(number=number, factors=factors), score=0.7)
     store.add(later)
     store.seconds = 12.5
@@ -61,7 +61,7 @@ def test_proposals_depend_on_the_seed_alone(tmp_path: Path) -> None:
             found.append(factors)
             trial = make_trial(f"{number}-1", Proposal(number=number, factors=factors),
                                score=float(place % 3))
-            store.tell(trial, cost_ratio=0.5 + 0.2 * place)
+            store.tell(trial, trial.score, excess=0.2 * place - 0.5)
         return found
 
     first, second, other = (proposals(tmp_path / name, seed)
@@ -69,6 +69,17 @@ def test_proposals_depend_on_the_seed_alone(tmp_path: Path) -> None:
     assert first == second
     assert first != other
     assert first[0] == Factors()
+
+
+def test_a_size_is_proposed_if_asked_for(tmp_path: Path) -> None:
+    store = TrialStore(database_url(tmp_path), seed=0, shrinks=True)
+    asked = [store.ask() for _ in range(6)]
+    assert [factors for _, factors in asked[:2]] == [Factors(shrink=0.5),
+                                                     Factors(blocks=0.1, shrink=0.3)]
+    assert len({factors.shrink for _, factors in asked}) == 6
+    assert all(0.08 <= factors.shrink <= 0.95 for _, factors in asked)
+    again = TrialStore(database_url(tmp_path), seed=0, shrinks=True)
+    assert again.unfinished() == asked
 
 
 def test_a_storage_that_cannot_be_reached_is_named() -> None:

@@ -81,18 +81,21 @@ class Damages:
         blocks: Without a block, by its name.
         widths: For each group, with each of its widths.
         bits: For each quantized weight, with each of its numbers of bits.
+        pairs: Without two blocks, minus the rises without each of them.
     """
 
     blocks: Mapping[str, float]
     widths: Sequence[NDArray[np.float64]]
     bits: Mapping[str, Sequence[float]]
+    pairs: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     def scale(self, blocks: float = 1.0, widths: float = 1.0, bits: float = 1.0) -> Damages:
         """Damages multiplied by a factor for each kind of decision."""
         return Damages({name: blocks * value for name, value in self.blocks.items()},
                        [widths * values for values in self.widths],
                        {name: [bits * value for value in values]
-                        for name, values in self.bits.items()})
+                        for name, values in self.bits.items()},
+                       {names: blocks * value for names, value in self.pairs.items()})
 
 
 @final
@@ -193,6 +196,8 @@ def _damage_tables(space: JointSpace, damages: Damages) -> list[Table]:
     tables += [Table((Keep(first.name), Keep(second.name)), np.array([[0.0, 0.0], [0.0, np.inf]]))
                for first, second in itertools.combinations(space.blocks, 2)
                if first.total == second.total]
+    tables += [Table((Keep(first), Keep(second)), np.array([[0.0, 0.0], [0.0, value]]))
+               for (first, second), value in damages.pairs.items()]
     tables += [Table((Width(index),), values) for index, values in enumerate(damages.widths)]
     owner = {tensor: block.name for block in space.blocks for tensor in block.tensors}
     for weight in space.bits:

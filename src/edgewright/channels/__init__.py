@@ -4,8 +4,10 @@ from edgewright.channels._apply import Applied, apply_to
 from edgewright.channels._branch_removal import remove_branch, remove_branches
 from edgewright.channels._branches import (
     Branch,
+    as_node,
     find_branch_calls,
     find_branches,
+    is_plain_addition,
     resolve_branches,
 )
 from edgewright.channels._channels import ChannelGroup, ChannelGroups, TensorDim, find_groups
@@ -40,11 +42,13 @@ __all__ = [
     "TensorDim",
     "Widths",
     "apply_to",
+    "as_node",
     "compute_group_widths",
     "count_channels",
     "find_branch_calls",
     "find_branches",
     "find_groups",
+    "is_plain_addition",
     "remove_and_measure",
     "remove_branch",
     "remove_branches",

@@ -38,8 +38,8 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
              "drop is that of the task's primary metric; percentages of costs are relative to the "
              "original.")] = "",
     recipe: Annotated[str | None, typer.Option(
-        help="fast, balanced, thorough, or a YAML file. Without one, a budget on a cost starts a "
-             "search, and without a budget balanced is run.")] = None,
+        help="fast, balanced, thorough, or a YAML file. Without one, a budget starts a search, "
+             "and without a budget balanced is run.")] = None,
     time: Annotated[str | None, typer.Option(
         help="How long a search may take: 20m, 90s, 1h; more time gives a better file. Default: "
              "20m.")] = None,
@@ -69,7 +69,8 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
     only for measuring. A bundle that exceeds its budget is still written, and the exit code is 3.
 
     With a budget and no recipe, blocks, widths and bits are chosen together by a search that
-    builds, trains and measures candidates in the given time.
+    builds, trains and measures candidates in the given time. If only metrics are limited, as in
+    drop=1%, it looks for the smallest file.
 
     Examples:
       edgewright compress --model net.py:make --data digits --budget size=20%,latency=50%

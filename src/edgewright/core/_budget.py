@@ -205,6 +205,16 @@ class Budget(Settings):
         """
         return any(getattr(self, name) is not None for name in CONSTRAINTS)
 
+    @property
+    def limits_anything(self) -> bool:
+        """Whether a cost or a metric is limited.
+
+        Example:
+            >>> Budget().limits_anything, Budget(max_drop="1 %").limits_anything
+            (False, True)
+        """
+        return self.limits_costs or self.max_drop is not None or bool(self.bounds)
+
     @classmethod
     def parse(cls, text: str) -> Budget:
         """Read the command line's form, ``size=100kB,latency=2ms,drop=0.5%,accuracy>=90%``.

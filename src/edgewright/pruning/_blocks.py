@@ -19,6 +19,7 @@ from edgewright.errors import UsageError
 from edgewright.goals import Goal
 from edgewright.graph import match_tensors, stored_tensors
 from edgewright.program import Program
+from edgewright.pruning._refit import refit_layers
 from edgewright.task import Split, Task
 from edgewright.training import Score, check_program, evaluate_module, measure_loss
 
@@ -48,8 +49,14 @@ class BlockPruning(Settings):
         rescore: Number of branches to score again after each removal, the least harmful first.
             Higher values choose better and take longer.
         remove: Names of the branches to remove, as `find_branches` returns them, in the order of
-            removal. They are not scored, which needs no data; leave the other settings at their
-            defaults.
+            removal. They are not scored, which needs no data; leave the settings that choose
+            branches at their defaults.
+        refit: Fit the remaining layers by least squares to reproduce the original's activations,
+            see `refit_layers`; takes a few passes over ``refit_samples``. None: only if there is a
+            task.
+        refit_samples: Number of training samples for ``refit``.
+        ridge: How strongly ``refit`` keeps weights near the trained ones, as a multiple of the mean
+            variance of their inputs.
 
     Raises:
         UsageError: A value is out of range, there is no goal, or ``remove`` is combined with a
@@ -69,6 +76,9 @@ class BlockPruning(Settings):
     samples: int = Field(default=1024, ge=1)
     rescore: int = Field(default=8, ge=1)
     remove: tuple[str, ...] = ()
+    refit: bool | None = None
+    refit_samples: int = Field(default=1024, ge=2)
+    ridge: float = Field(default=0.1, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _check_goal(self) -> Self:
@@ -117,13 +127,14 @@ def prune_blocks(program: Program, task: Task | None, config: BlockPruning, *,
     2016; greedy as in Chen and Zhao 2018, who rank by linear probes instead). In total this takes
     one pass over the samples per branch, and ``rescore`` passes per removed branch after the first;
     with ``max_drop`` one more per removed branch, for the metric. Branches named in ``remove`` are
-    removed without any pass.
+    removed without any pass. At last the remaining layers are fitted, if there is a task.
 
     Args:
         program: In floating point, with or without early exits; it is not changed.
-        task: The data; only the validation split is used. None if the branches are named.
-        config: When to stop, and what to keep.
-        seed: Seed for choosing the validation samples.
+        task: The data: the validation split for choosing branches, and the training split for
+            fitting layers. None if the branches are named.
+        config: When to stop, what to keep, and whether to fit.
+        seed: Seed for choosing samples.
 
     Returns:
         The shortened program; ``program`` itself if ``max_drop`` does not allow any removal.
@@ -131,7 +142,7 @@ def prune_blocks(program: Program, task: Task | None, config: BlockPruning, *,
     Raises:
         UsageError: The program is quantized or has no removable branch, a pattern in ``ignore``
             matches nothing, there are too few branches for ``count`` or ``ratio``, a name in
-            ``remove`` is unknown, or there is no task to choose with.
+            ``remove`` is unknown, or there is no task to choose or fit with.
         ModelError: The program's outputs do not fit the task's goal.
         ParityError: Removing a branch is not equivalent to setting it to zero.
 
@@ -150,8 +161,19 @@ def prune_blocks(program: Program, task: Task | None, config: BlockPruning, *,
     if program.is_quantized:
         raise UsageError("blocks of a quantized program cannot be removed; remove them before "
                          "quantizing")
-    if config.remove:
-        return remove_branches(program, resolve_branches(program, config.remove))
+    if task is None and config.refit:
+        raise UsageError("refit=True needs data; give a task, or omit refit")
+    shortened = (remove_branches(program, resolve_branches(program, config.remove))
+                 if config.remove else _remove_chosen(program, task, config, seed))
+    if task is None or config.refit is False or shortened is program:
+        return shortened
+    samples = task.train.sample(min(config.refit_samples, len(task.train)), seed=seed)
+    return refit_layers(program, shortened, samples, ridge=config.ridge, seed=seed).program
+
+
+def _remove_chosen(program: Program, task: Task | None, config: BlockPruning,
+                   seed: int) -> Program:
+    """Remove the branches that matter least."""
     if task is None:
         raise UsageError(f"to {config.goal}, blocks are scored on data; give a task, or the names "
                          "of blocks to remove")

@@ -6,22 +6,25 @@ from collections.abc import Collection
 from typing import Any, Final, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import Node
 from torch.utils import _pytree as pytree
 
 from edgewright.channels import ChannelGroups, SideBySide
-from edgewright.graph import argument, count_reads, ops, shape_of, stored_tensors
+from edgewright.graph import argument, count_reads, ops, stored_tensors
 from edgewright.program import Program
+from edgewright.pruning._least_squares import (
+    FITTED_CONVOLUTIONS,
+    MOST_REGRESSORS,
+    Moments,
+    count_positions,
+    flatten_observations,
+)
 from edgewright.task import Split
 
-_CONVOLUTIONS: Final = ops.INTEGER_CONVOLUTIONS - ops.NUMBERED_PADDING.keys()  # as in F.unfold
 _STATISTICS: Final = ("running_mean", "running_var")
-_NEUTRAL_GEOMETRY: Final = {"stride": 1, "padding": 0, "dilation": 1}  # values without an effect
 _MAX_ROWS: Final = 2**17  # maximum number of observations per layer
 _CHUNK_ROWS: Final = 2**13  # observations that are processed at once
-_MAX_REGRESSORS: Final = 2**13  # a square matrix of this size has to fit in memory
 _MAX_BYTES: Final = 2**31  # activations of both programs together
 
 
@@ -119,9 +122,9 @@ class _Repair(SideBySide):
         if node.target is ops.BATCH_NORM:
             self._update_statistics(twin)
         elif node.target is ops.LINEAR or (
-                node.target in _CONVOLUTIONS and ops.groups_of(node) == 1):
+                node.target in FITTED_CONVOLUTIONS and ops.groups_of(node) == 1):
             weight = self._find_unshared(twin, "weight")
-            if weight is not None and weight[0].numel() <= _MAX_REGRESSORS:
+            if weight is not None and weight[0].numel() <= MOST_REGRESSORS:
                 self._fit(node, twin, weight, result)
 
     def _find_unshared(self, twin: Node, name: str) -> Tensor | None:
@@ -158,10 +161,11 @@ class _Repair(SideBySide):
         if labels is not None:
             kept = torch.from_numpy(~self._removed_flags[labels]).nonzero().reshape(-1)
             targets = targets.index_select(-1 if node.target is ops.LINEAR else 1, kept)
-        moments = _Moments(weight[0].numel(), len(weight))
+        moments = Moments(weight[0].numel(), len(weight))
         chunks = (torch.split(t, _samples_per_chunk(node)) for t in (value, targets))
         for chunk in zip(*chunks, strict=True):
-            moments.add(*_flatten_observations(twin, weight, *chunk))
+            x, y = flatten_observations(twin, weight, *chunk)
+            moments.add(x.double(), y.double())
         sliced = weight.flatten(1).T.double()
         fitted, offset = moments.solve(sliced, self._ridge,
                                        centered=bias is not None or _is_normalized(node))
@@ -170,36 +174,6 @@ class _Repair(SideBySide):
         weight.copy_(fitted.T.reshape(weight.shape))
         if bias is not None:
             bias.copy_(offset)
-
-
-@final
-class _Moments:
-    """Sums of products of regressors (columns of X) and targets (columns of Y)."""
-
-    def __init__(self, regressors: int, targets: int) -> None:
-        self._count = 0
-        self._sum_x = torch.zeros(regressors, dtype=torch.float64)
-        self._sum_y = torch.zeros(targets, dtype=torch.float64)
-        self._xx = torch.zeros(regressors, regressors, dtype=torch.float64)
-        self._xy = torch.zeros(regressors, targets, dtype=torch.float64)
-
-    def add(self, x: Tensor, y: Tensor) -> None:
-        self._count += len(x)
-        self._sum_x += x.sum(dim=0)
-        self._sum_y += y.sum(dim=0)
-        self._xx += x.T @ x
-        self._xy += x.T @ y
-
-    def solve(self, prior: Tensor, ridge: float, *, centered: bool) -> tuple[Tensor, Tensor]:
-        """Solve for weights (regressors, targets) and offset (targets,), 0 unless centered."""
-        xx, xy = self._xx / self._count, self._xy / self._count
-        x, y = self._sum_x / self._count, self._sum_y / self._count
-        if centered:
-            xx, xy = xx - x.outer(x), xy - x.outer(y)
-        penalty = ridge * xx.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)
-        weights = torch.linalg.solve(xx + penalty * torch.eye(len(xx), dtype=xx.dtype),
-                                     xy + penalty * prior)
-        return weights, y - x @ weights if centered else torch.zeros_like(y)
 
 
 def _rescale_to_prior_norm(prior: Tensor, weights: Tensor) -> Tensor:
@@ -213,43 +187,11 @@ def _is_normalized(node: Node) -> bool:
     return all(user.target is ops.BATCH_NORM for user in node.users)
 
 
-def _count_positions(node: Node) -> int:
-    """Number of observations of a layer per sample."""
-    shape = shape_of(node)
-    spatial = shape[1:-1] if node.target is ops.LINEAR else shape[2:]
-    return int(torch.Size(spatial).numel())
-
-
 def _samples_per_chunk(node: Node) -> int:
-    return max(1, _CHUNK_ROWS // _count_positions(node))
+    return max(1, _CHUNK_ROWS // count_positions(node))
 
 
 def _subsample(node: Node, value: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Evenly spaced samples, as many as needed for enough observations."""
-    step = max(1, len(value) * _count_positions(node) // _MAX_ROWS)
+    step = max(1, len(value) * count_positions(node) // _MAX_ROWS)
     return value[::step], targets[::step]
-
-
-def _flatten_observations(twin: Node, weight: Tensor, value: Tensor,
-                          targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Regressors (rows, inputs of one output) and targets (rows, outputs), float64."""
-    if twin.target is ops.LINEAR:
-        return value.flatten(0, -2).double(), targets.flatten(0, -2).double()
-    patches = _extract_patches(twin, value, weight).double()
-    return patches, targets.flatten(2).transpose(1, 2).flatten(0, 1).double()
-
-
-def _extract_patches(twin: Node, value: Tensor, weight: Tensor) -> Tensor:
-    """The input patch of each output position of a convolution, (rows, channels * kernel size)."""
-    geometry = [_first_and_last(argument(twin, name)) for name in _NEUTRAL_GEOMETRY]
-    if weight.ndim == 3:  # treat a 1-d signal as an image of height 1
-        value, weight = value.unsqueeze(2), weight.unsqueeze(2)
-        geometry = [(neutral, size) for neutral, (_, size) in zip(
-            _NEUTRAL_GEOMETRY.values(), geometry, strict=True)]
-    stride, padding, dilation = geometry
-    patches = F.unfold(value, weight.shape[2:], dilation, padding, stride)
-    return patches.transpose(1, 2).flatten(0, 1)
-
-
-def _first_and_last(sizes: Any) -> tuple[int, int]:
-    return sizes[0], sizes[-1]

@@ -28,8 +28,8 @@ class Builder:
         folder: The search's directory.
         baseline: The original's bundle.
         session: The original's file, to time candidates against.
-        original: Its figures, with its latency.
-        validated: Its metrics on the validation split.
+        original: Its figures on the test split, with its latency.
+        validated: Its figures on the validation split.
         judge: What candidates are compared by; None for the metric on the validation split.
     """
 

@@ -42,9 +42,10 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
              teacher: TeacherLike | None = None, command: str = "repeat the call") -> Result:
     """Compress a trained model to one file that meets a budget, measured on its runtime.
 
-    With a recipe, the recipe is run. With a limit on size, memory, multiply-accumulates, latency
-    or energy and no recipe, the best candidate within ``time`` is searched: see `Search`. With
-    neither, the recipe ``balanced`` is run.
+    With a recipe, the recipe is run. With a budget and no recipe, the best candidate within
+    ``time`` is searched, see `Search`: the one with the best metric within the limits on size,
+    memory, multiply-accumulates, latency and energy, or the smallest if only metrics are limited,
+    as in ``Budget(max_drop="1 %")``. With neither, the recipe ``balanced`` is run.
 
     The run directory stores every stage. Repeating the call resumes an interrupted run; a recipe
     then gives the same model files (except that GPU kernels may round differently from run to run).
@@ -108,7 +109,7 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
     budget = _resolve_budget(budget, rate)
     name = name or type(model).__name__
     folder = Path("runs", name.lower()) if out is None else Path(out)
-    if recipe is not None or not budget.limits_costs:
+    if recipe is not None or not budget.limits_anything:
         _refuse_search_settings(recipe, time=time, search=search, ray=ray, store=store)
         return run_recipe(model, task, recipe or "balanced", folder, budget, ignore=ignore,
                           seed=seed, name=name, quiet=quiet, track=track, teacher=teacher)
@@ -136,7 +137,7 @@ def plan(model: nn.Module | Program, task: Task, budget: Budget,  # noqa: PLR091
     Args:
         model: See `compress`, like all other arguments.
         task: The data.
-        budget: The limits, at least one of them on a cost.
+        budget: The limits, at least one.
         out: The run directory.
         time: How long the search may take.
         search: Settings of the search.
@@ -149,12 +150,12 @@ def plan(model: nn.Module | Program, task: Task, budget: Budget,  # noqa: PLR091
         teacher: See `compress`.
 
     Raises:
-        UsageError: The budget limits no cost.
+        UsageError: The budget limits nothing.
         BudgetError: A limit is below what the smallest program of this model needs.
     """
-    if not budget.limits_costs:
-        raise UsageError("there is nothing to plan: the budget limits no cost; give size, ram, "
-                         "latency, macs or energy")
+    if not budget.limits_anything:
+        raise UsageError("there is nothing to plan: the budget limits nothing; give size, ram, "
+                         "latency, macs, energy or drop")
     seconds, log = _seconds(time), RunLog(quiet)
     settings, config = _settings(model, task, budget, search, ignore, seed,
                                  name or type(model).__name__, log, teacher)
@@ -197,7 +198,7 @@ def _refuse_search_settings(recipe: Recipe | str | None, **settings: object) -> 
     given = [name for name, value in settings.items() if value is not None]
     if not given:
         return
-    reason = ("the budget limits no cost" if recipe is None
+    reason = ("there is no budget" if recipe is None
               else f"the recipe {recipe.name if isinstance(recipe, Recipe) else recipe!r} is run")
     raise UsageError(f"{' and '.join(given)} is for a search, but {reason}; give a budget on size, "
-                     "ram, latency, macs or energy and no recipe")
+                     "ram, latency, macs, energy or drop and no recipe")

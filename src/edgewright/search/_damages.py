@@ -27,9 +27,10 @@ from edgewright.training import measure_loss
 
 def measure_damages(space: JointSpace, task: Task, scheme: Quantization, *, samples: int,
                     seed: int, path: Path) -> Damages:
-    """Predict how much the loss rises by each decision alone; nothing is trained.
+    """Predict how much the loss rises by each decision; nothing is trained.
 
-    - Without a block: the measured rise.
+    - Without a block, or two adjacent ones: the measured rise after the layers around them were
+      fitted, see `measure_block_damages`.
     - With a narrower group: the measured rise at about half its width, and in proportion to the
       summed Gauss-Newton scores of the channels removed at its other widths.
     - With fewer bits: half the trace of the Hessian times the mean squared change of the weights
@@ -52,19 +53,20 @@ def measure_damages(space: JointSpace, task: Task, scheme: Quantization, *, samp
     if path.is_file():
         return _read(json.loads(path.read_text()))
     shown = task.train.sample(samples, seed=seed)
-    found = Damages(
-        measure_block_damages(space.program, space.blocks, shown, task.goal),
-        _width_damages(space, task, shown, seed),
-        _bit_damages(space, task, scheme, samples, seed))
+    blocks = measure_block_damages(space.program, space.blocks, shown, task.goal, seed=seed)
+    found = Damages(blocks.alone, _width_damages(space, task, shown, seed),
+                    _bit_damages(space, task, scheme, samples, seed), blocks.pairs)
     write_atomically(path, json.dumps({
         "blocks": found.blocks, "bits": found.bits,
-        "widths": [values.tolist() for values in found.widths]}, indent=1).encode())
+        "widths": [values.tolist() for values in found.widths],
+        "pairs": [[*names, rise] for names, rise in found.pairs.items()]}, indent=1).encode())
     return found
 
 
 def _read(stored: dict[str, Any]) -> Damages:
     return Damages(stored["blocks"], [np.array(values) for values in stored["widths"]],
-                   stored["bits"])
+                   stored["bits"], {(first, second): rise
+                                    for first, second, rise in stored["pairs"]})
 
 
 def _width_damages(space: JointSpace, task: Task, shown: Split,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, final
 
 from edgewright.allocation import (
@@ -28,6 +29,7 @@ from edgewright.search._trial import Factors, Trial
 
 _ANSWERS: Final = 3
 _SECONDS: Final = 20.0
+_SLACK: Final = 1.02  # of the smallest size, for a proposal that asks for less
 
 
 @final
@@ -58,12 +60,16 @@ class Planner:
     def answers(self, factors: Factors, trials: Sequence[Trial]) -> Iterator[JointAnswer]:
         """The best answers to a proposal, the best first; they differ in blocks or widths.
 
+        If the budget limits no cost, the size is limited as proposed.
+
         Args:
             factors: How damages are weighed.
             trials: What was measured so far.
         """
         damages = self.damages.scale(blocks=factors.blocks, widths=factors.widths)
-        problem = self._problem(damages, correct_limits(self.budget, self.original, trials))
+        limits = (correct_limits(self.budget, self.original, trials) if self.budget.limits_costs
+                  else {"size": self._limit_size(factors.shrink)})
+        problem = self._problem(damages, limits)
         structure = [decision for decision in problem.decisions if not isinstance(decision, Bits)]
         for solution in solve_choices(problem, count=_ANSWERS, distance=2, distinct=structure,
                                       seconds=_SECONDS):
@@ -95,6 +101,15 @@ class Planner:
         raise BudgetError(f"the budget cannot be met: {'; '.join(parts)}; these are predictions "
                           "for the model with blocks, channels and bits removed as far as allowed; "
                           "raise the limit or start from a smaller model")
+
+    def _limit_size(self, share: float) -> float:
+        """A share of the unchanged size, but no less than what can be reached."""
+        return max(_SLACK * self._least_size, share * self.predict_unchanged()["size"])
+
+    @cached_property
+    def _least_size(self) -> float:
+        smallest = find_smallest(self._problem(self.damages, {}), "size")
+        return 0.0 if smallest is None else smallest.costs["size"]
 
     def _problem(self, damages: Damages, limits: Mapping[str, float]) -> ChoiceProblem:
         return make_joint_problem(self.space, damages, limits, self.latency)

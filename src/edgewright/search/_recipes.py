@@ -14,11 +14,12 @@ from edgewright.training import Training
 _EASY_BITS: Final = 8          # of weights, for which calibration is nearly as good as training
 _EASY_BITS_SHARE: Final = 0.1  # of the final training, with quantization
 _FEW_BITS_SHARE: Final = 0.3
+_REFIT_SAMPLES: Final = 512    # of the fit after blocks were removed
 
 
 def write_recipe(name: str, answer: JointAnswer | None, config: Search, *,
                  seconds: float = 0.0) -> Recipe:
-    """The recipe of an answer: remove, narrow, train and quantize.
+    """The recipe of an answer: narrow, remove and refit, train and quantize.
 
     Args:
         name: Name of the recipe.
@@ -37,7 +38,7 @@ def write_recipe(name: str, answer: JointAnswer | None, config: Search, *,
     if answer is not None and answer.widths:
         prune = ChannelPruning(widths=dict(answer.widths), compensate=True, prove_export=False)
     if answer is not None and answer.removed:
-        blocks = BlockPruning(remove=answer.removed)
+        blocks = BlockPruning(remove=answer.removed, refit=True, refit_samples=_REFIT_SAMPLES)
     return Recipe(
         name=name, prune=prune, blocks=blocks,
         recover=_limit_time(config.training, seconds),

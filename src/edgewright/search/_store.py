@@ -14,6 +14,9 @@ from edgewright.search._storage import StoreLocation, open_storage, reporting
 from edgewright.search._trial import Factors, Trial
 
 _RANGE: Final = (0.03, 30.0)
+_SHRINK: Final = (0.08, 0.95)
+_FIRST: Final = (Factors(shrink=0.5), Factors(blocks=0.1, shrink=0.3),
+                 Factors(widths=0.1, shrink=0.7))
 _STARTUP: Final = 4
 _TRIALS: Final = "trials"
 _SECONDS: Final = "seconds"
@@ -47,13 +50,16 @@ class TrialStore:
         location: Where they are stored.
         seed: Seed of the proposals.
         sampler: ``gp`` for a Gaussian process, ``random`` as a baseline.
+        shrinks: Whether to propose a size too.
 
     Raises:
         StorageError: The storage cannot be reached, or is locked; so from every method.
         MissingExtraError: The driver of the database is not installed.
     """
 
-    def __init__(self, location: StoreLocation, seed: int, sampler: str = "gp") -> None:
+    def __init__(self, location: StoreLocation, seed: int, sampler: str = "gp", *,
+                 shrinks: bool = False) -> None:
+        self._names = ("blocks", "widths", *(["shrink"] if shrinks else []))
         self.location = location
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with warnings.catch_warnings():
@@ -70,8 +76,8 @@ class TrialStore:
     @_reported
     def _enqueue_first(self) -> None:
         if not self._study.trials:
-            for first in (Factors(), Factors(blocks=0.1), Factors(widths=0.1)):
-                self._study.enqueue_trial(first.model_dump())
+            for first in _FIRST:
+                self._study.enqueue_trial(first.model_dump(include=set(self._names)))
 
     @property
     @_reported
@@ -107,19 +113,25 @@ class TrialStore:
     def ask(self) -> tuple[int, Factors]:
         """The number of a new proposal, and the proposal."""
         trial = self._study.ask()
-        return trial.number, Factors(
-            blocks=trial.suggest_float("blocks", *_RANGE, log=True),
-            widths=trial.suggest_float("widths", *_RANGE, log=True))
+        return trial.number, Factors.model_validate({
+            name: trial.suggest_float(name, *(_SHRINK if name == "shrink" else _RANGE), log=True)
+            for name in self._names})
 
     @_reported
-    def tell(self, trial: Trial, cost_ratio: float) -> None:
-        """Record the first trial of a proposal; above 1, ``cost_ratio`` says it is not allowed."""
+    def tell(self, trial: Trial, merit: float, excess: float) -> None:
+        """Record the first trial of a proposal.
+
+        Args:
+            trial: The trial.
+            merit: What proposals are to maximize.
+            excess: By how much a limit is exceeded; at most 0 if the trial is allowed.
+        """
         self.add(trial)
         if trial.proposal is None:
             raise ValueError(f"{trial.name} has no proposal")
         number = trial.proposal.number
-        self._attributes(number).set_constraint("cost", cost_ratio - 1.0)
-        self._study.tell(number, trial.score)
+        self._attributes(number).set_constraint("limits", excess)
+        self._study.tell(number, merit)
 
     @_reported
     def fail(self, number: int, reason: str) -> None:
@@ -166,7 +178,8 @@ class TrialStore:
         """Proposals that an interrupted process was trying."""
         return [(trial.number, Factors.model_validate(trial.params))
                 for trial in self._study.trials
-                if trial.state == optuna.trial.TrialState.RUNNING and len(trial.params) > 1]
+                if trial.state == optuna.trial.TrialState.RUNNING
+                and len(trial.params) == len(self._names)]
 
     @_reported
     def remember(self, key: str, value: Any) -> Any:

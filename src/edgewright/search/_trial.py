@@ -18,10 +18,13 @@ class Factors(Value):
     Attributes:
         blocks: Factor on the damage of removing blocks; below 1, more blocks are removed.
         widths: Factor on the damage of narrowing groups.
+        shrink: Largest predicted size, as a share of that of the quantized original, if the budget
+            limits no cost.
     """
 
     blocks: float = Field(default=1.0, gt=0)
     widths: float = Field(default=1.0, gt=0)
+    shrink: float = Field(default=1.0, gt=0, le=1)
 
 
 @final

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import ClassVar, final
 
 from edgewright.channels import find_branches, resolve_branches
-from edgewright.core import Budget
+from edgewright.core import Budget, format_skip_reasons
 from edgewright.goals import Goal
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline.stages._context import StageContext
 from edgewright.pipeline.stages._stage import AdjustedRecipe, Stage
 from edgewright.program import Program
-from edgewright.pruning import BlockPruning, prune_blocks
+from edgewright.pruning import BlockPruning, find_unfitted_layers, prune_blocks
 
 
 @final
@@ -43,3 +43,12 @@ class Blocks(Stage[BlockPruning]):
     def run(self, program: Program, config: BlockPruning, context: StageContext) -> Program:
         """Remove the branches whose removal costs least, or those that are named."""
         return prune_blocks(program, context.task, config, seed=context.seed)
+
+    def describe_result(self, before: Program, after: Program, config: BlockPruning,
+                        context: StageContext) -> tuple[str, ...]:  # noqa: ARG002 - as others do
+        """Name the layers whose input changed and that could not be fitted."""
+        if config.refit is False:
+            return ()
+        skipped = find_unfitted_layers(before, after)
+        reasons = format_skip_reasons(skipped)
+        return (f"not fitted after blocks were removed: {reasons}",) if skipped else ()
