@@ -17,7 +17,7 @@ from edgewright.exits._config import (
     JointTraining,
 )
 from edgewright.exits._dense_head import DenseHead
-from edgewright.exits._detach import remove_exits
+from edgewright.exits._detach import cut_at, remove_exits
 from edgewright.exits._features import Features, NetworkSize, OutputSizes
 from edgewright.exits._goal import check_goal
 from edgewright.exits._head_designs import (
@@ -75,6 +75,7 @@ __all__ = [
     "check_goal",
     "compute_exit_curve",
     "count_possible_exits",
+    "cut_at",
     "find_exit_places",
     "find_exits",
     "limit_exits",
