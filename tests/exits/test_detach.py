@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_a_cut_network_gives_what_its_exit_gave(program: Program, quadrant_task:
 
 def test_each_cut_costs_less(program: Program) -> None:
     costs = [cut.costs() for cut in (cut_at(program, 1), cut_at(program, 2), program)]
-    for less, more in zip(costs, costs[1:], strict=False):
+    for less, more in itertools.pairwise(costs):
         assert less.macs < more.macs
         assert less.parameters < more.parameters
         assert less.packed_bytes < more.packed_bytes

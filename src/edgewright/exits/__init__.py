@@ -32,7 +32,7 @@ from edgewright.exits._head_designs import (
     measure_head,
 )
 from edgewright.exits._names import list_head_tensors
-from edgewright.exits._placement import ExitPlan, limit_exits, plan_exits
+from edgewright.exits._placement import ExitPlan, fit_exits, limit_exits, plan_exits
 from edgewright.exits._places import ExitPlace, count_possible_exits, find_exit_places
 from edgewright.exits._predictions import (
     ExitPredictions,
@@ -78,6 +78,7 @@ __all__ = [
     "cut_at",
     "find_exit_places",
     "find_exits",
+    "fit_exits",
     "limit_exits",
     "list_head_tensors",
     "measure_head",

@@ -80,6 +80,18 @@ def compare_latency(candidates: Mapping[str, Callable[[int], object]], *, rounds
         raise UsageError(f"cannot time {len(candidates)} candidates in {rounds} rounds after "
                          f"{warmup} warm-up rounds; give at least one candidate and one round, "
                          "and no negative numbers")
+    return {name: Latency.of(times)
+            for name, times in time_in_turn(candidates, rounds, warmup).items()}
+
+
+def time_in_turn(candidates: Mapping[str, Callable[[int], object]], rounds: int,
+                 warmup: int) -> dict[str, list[int]]:
+    """The times of every candidate in each round, in nanoseconds; see `compare_latency`.
+
+    Example:
+        >>> [len(times) for times in time_in_turn({"a": abs, "b": float}, 4, 1).values()]
+        [4, 4]
+    """
     names = list(candidates)
     times_ns: dict[str, list[int]] = {name: [] for name in names}
     with _no_garbage_collection():
@@ -90,7 +102,7 @@ def compare_latency(candidates: Mapping[str, Callable[[int], object]], *, rounds
             first = index % len(names)
             for name in names[first:] + names[:first]:
                 times_ns[name].append(_time_ns(candidates[name], index))
-    return {name: Latency.of(times) for name, times in times_ns.items()}
+    return times_ns
 
 
 def _time_ns(fn: Callable[[int], object], index: int) -> int:

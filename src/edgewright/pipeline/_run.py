@@ -17,10 +17,10 @@ from edgewright.core import (
     write_atomically,
 )
 from edgewright.errors import BudgetError
-from edgewright.exits import remove_exits
 from edgewright.pipeline._assemble import Assembly
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._evaluate import evaluate_operating_point, time_sessions
+from edgewright.pipeline._exit_choice import ExitChoice
 from edgewright.pipeline._identity import run_identity
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._run_log import RunLog
@@ -89,7 +89,7 @@ class TriedFile:
 
     Attributes:
         figures: Metrics on the validation split, size, and modelled costs.
-        latency_ratio: Its median latency over that of the original, taken in turn.
+        latency_ratio: Its latency over that of the original, taken in turn; see `Run.try_out`.
         score: What it is compared by; higher is better.
     """
 
@@ -167,22 +167,29 @@ class Run:
                 score: Callable[[Session], float] | None = None) -> TriedFile:
         """Export the program and measure the file on the validation split.
 
-        The file is written beside the stages as ``trial.edge``, without operating points.
+        The file is written beside the stages as ``trial.edge``. With early exits its figures are
+        those of the default operating point, and its latency ratio is the larger one of the mean,
+        which is what exits save, and the median, which a limit on the latency is about.
 
         Args:
             results: From `build`.
             original: The original's file, which is timed in turn with this one.
             score: What the file is compared by; None for the merit of its primary metric.
         """
-        draft, split = self.assembly.draft(results.program), self.context.task.val
+        choice = self._choose_exits(results)
+        draft = self.assembly.trial(choice.apply(results.program), choice)
+        split = self.context.task.val
         session = Session(draft)
         figures, _ = evaluate_operating_point(session, split, self.context.task.goal)
         written = write_bundle(self.context.directory.trial, draft.manifest, draft.segments)
         size = written.report.compressed.find("size_bytes")
         timed = time_sessions({"original": original, "trial": session}, split)
-        before, after = (Figures.of(*timed[name])["latency_ms"] for name in ("original", "trial"))
+        before, after = (Figures.of(*timed[name]) for name in ("original", "trial"))
+        names = (["latency_ms", "mean_latency_ms"] if draft.manifest.model.points
+                 else ["latency_ms"])
         metric = self.context.task.metric
-        return TriedFile(figures.with_(*filter(None, [size])), after / before,
+        return TriedFile(figures.with_(*filter(None, [size])),
+                         max(after[name] / before[name] for name in names),
                          metric.merit(figures[metric.name]) if score is None else score(session))
 
     def finish(self, results: StageResults) -> Result:
@@ -196,6 +203,8 @@ class Run:
             with temporary_seed(self.assembly.seed):
                 manifest = self.assembly.finish(self.context.original, results, directory, log)
         directory.remove_checkpoints()
-        has_exits = len(manifest.model.segments) > 1
         return Result(directory.bundle, directory.report, manifest,
-                      results.program if has_exits else remove_exits(results.program))
+                      self._choose_exits(results).apply(results.program))
+
+    def _choose_exits(self, results: StageResults) -> ExitChoice:
+        return self.assembly.choose_exits(results, self.context.directory, self.context.log)
