@@ -209,6 +209,16 @@ class EarlyExits(Settings):
         return (self.cut == "auto" and self.keep == "if_faster"
                 and self.calibration.confidence_level is None)
 
+    def limit_drop(self, most: float) -> EarlyExits:
+        """The settings with an allowed drop of at most this.
+
+        Example:
+            >>> EarlyExits().limit_drop(0.001).calibration.max_drop
+            0.001
+        """
+        drop = min(self.calibration.max_drop, most)
+        return self.replace(calibration=self.calibration.replace(max_drop=drop))
+
     @field_validator("places", mode="before")
     @classmethod
     def _check_places(cls, places: Any) -> Any:

@@ -3,6 +3,7 @@
 from edgewright.pipeline._combine import cascade, combine
 from edgewright.pipeline._directory import RunDirectory, checksum
 from edgewright.pipeline._evaluate import evaluate_operating_point, time_sessions
+from edgewright.pipeline._exit_choice import ExitChoice
 from edgewright.pipeline._file_metric import nest_outputs
 from edgewright.pipeline._identity import run_identity
 from edgewright.pipeline._make_bundle import make_bundle
@@ -15,6 +16,7 @@ from edgewright.pipeline._verify import Check, verify
 __all__ = [
     "RECIPES",
     "Check",
+    "ExitChoice",
     "Recipe",
     "Result",
     "Run",

@@ -91,11 +91,13 @@ class TriedFile:
         figures: Metrics on the validation split, size, and modelled costs.
         latency_ratio: Its latency over that of the original, taken in turn; see `Run.try_out`.
         score: What it is compared by; higher is better.
+        exits: What was decided about its exits; None without any.
     """
 
     figures: Figures
     latency_ratio: float
     score: float
+    exits: ExitChoice | None = None
 
 
 @final
@@ -190,7 +192,8 @@ class Run:
         metric = self.context.task.metric
         return TriedFile(figures.with_(*filter(None, [size])),
                          max(after[name] / before[name] for name in names),
-                         metric.merit(figures[metric.name]) if score is None else score(session))
+                         metric.merit(figures[metric.name]) if score is None else score(session),
+                         choice if results.program.exits else None)
 
     def finish(self, results: StageResults) -> Result:
         """Export, verify, measure on the test split, and write bundle and report."""

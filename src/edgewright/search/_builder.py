@@ -56,7 +56,7 @@ class Builder:
             kind="measured", split="val", runtime="ratio to the original, taken in turn")
         return Trial(name=name, recipe=recipe, proposal=proposal, predicted=dict(predicted),
                      figures=tried.figures.with_(latency), seconds=time.perf_counter() - since,
-                     score=tried.score)
+                     score=tried.score, exits=tried.exits)
 
     def finish(self, trial: Trial) -> Result:
         """Verify a trial's file on the test split, and write its bundle and report."""

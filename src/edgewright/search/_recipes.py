@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from edgewright.allocation import JointAnswer
+from edgewright.exits import JointTraining
 from edgewright.pipeline import Recipe
 from edgewright.pruning import BlockPruning, ChannelPruning
 from edgewright.quantization import QAT, Precision, Quantization, resolve
 from edgewright.search._config import Search
 from edgewright.training import Training
+
+_EXITS_SHARE: Final = 1 / 3  # of the training in floating point, with the exits
 
 
 def write_recipe(name: str, answer: JointAnswer | None, config: Search, *,
@@ -44,13 +49,24 @@ def lengthen(recipe: Recipe, config: Search, seconds: float, quantized_seconds: 
     """The recipe with longer trainings.
 
     Args:
-        recipe: From `write_recipe`.
+        recipe: From `write_recipe`, possibly with exits.
         config: The settings it was made with.
-        seconds: Time of the training in floating point; 0 for none.
+        seconds: Time of the training in floating point, a third of it with the exits if there are
+            any; 0 for none.
         quantized_seconds: Time of the training with quantization; 0 to calibrate only.
+
+    Example:
+        >>> from edgewright.exits import EarlyExits
+        >>> recipe = lengthen(Recipe(exits=EarlyExits(places=1)), Search(), 60.0, 0.0)
+        >>> recipe.recover.time, recipe.exits.training.settings.time
+        (40.0, 20.0)
     """
-    scheme = recipe.quantize or config.quantize
-    return recipe.replace(recover=_limit_time(config.training, seconds),
+    scheme, exits = recipe.quantize or config.quantize, recipe.exits
+    with_exits = 0.0 if exits is None else _EXITS_SHARE * seconds
+    if exits is not None:
+        settings = _limit_time(config.training, with_exits)
+        exits = exits.replace(training=settings and JointTraining(settings=settings))
+    return recipe.replace(recover=_limit_time(config.training, seconds - with_exits), exits=exits,
                           quantize=_train_quantized(scheme, config, quantized_seconds))
 
 

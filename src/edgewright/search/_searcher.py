@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from edgewright.errors import EdgewrightError, UsageError
 from edgewright.pipeline import Recipe, Result, RunDirectory, RunLog
 from edgewright.search._builder import Builder
 from edgewright.search._config import Search
+from edgewright.search._exits import fit_exits_to, keep_choice, propose_variants
 from edgewright.search._planner import Planner
 from edgewright.search._race import Round, plan_race
 from edgewright.search._recipes import lengthen, write_recipe
@@ -21,6 +23,7 @@ from edgewright.search._time_budget import TimeBudget
 from edgewright.search._trial import Factors, Proposal, Trial, find_front
 
 _QUANTIZED_SHARE: Final = 0.3  # of the winner's training, with quantization
+_EXITS_SHARE: Final = 0.3      # of the time after the race, for variants with exits
 _REPEATS: Final = 5            # proposals in a row without a new answer that end a round
 _TIGHTENED: Final = 3          # times that limits are corrected for a candidate above one
 
@@ -82,7 +85,7 @@ class Searcher:
                        for trial in self.store.first_trials()]
         standing = self._race()
         if standing:
-            self._train_out(self._tighten(standing[0]))
+            self._train_out(self._try_exits(self._tighten(standing[0])))
         best = self._rank(self.store.trials())[0]
         self.log.begin("best", self._describe(best))
         result = self.builder.finish(best)
@@ -194,11 +197,28 @@ class Searcher:
             self.store.add(trial)
         return trial
 
+    def _try_exits(self, leader: Trial) -> Trial:
+        """The best of the leading candidate and its variants with exits, equally trained."""
+        exits, training = fit_exits_to(self.builder.settings, self.config), leader.recipe.recover
+        if exits is None or training is None or training.time is None:
+            return leader
+        count = self.store.remember("exit variants", int(
+            _EXITS_SHARE * (self.time.left - self.finish_seconds) / leader.seconds))
+        proposal, standing = _proposal_of(leader), [leader]
+        variants = propose_variants(leader, proposal, self.planner, self.store.trials(),
+                                    self.config, exits)
+        for variant in itertools.islice(variants, count):
+            self.log.begin("exits", variant.place)
+            tried = self._train(leader.replace(recipe=variant.recipe, predicted={}, exits=None),
+                                training.time, 0.0, variant.place)
+            standing += [tried] if tried.name != leader.name else []
+        return self._rank(standing)[0]
+
     def _train(self, trial: Trial, seconds: float, quantized_seconds: float,
                place: str) -> Trial:
         """Build a candidate again with longer training; returns the trial itself if that fails."""
         proposal = _proposal_of(trial)
-        recipe = lengthen(trial.recipe, self.config, seconds, quantized_seconds)
+        recipe = lengthen(keep_choice(trial), self.config, seconds, quantized_seconds)
         try:
             longer = self._build(_name(proposal, place), recipe, proposal, trial.predicted)
         except EdgewrightError as error:
@@ -271,7 +291,9 @@ def _name(proposal: Proposal, place: str) -> str:
 
 def _structure(trial: Trial) -> tuple[object, ...]:
     """What decides the latency of a trial's file; fewer bits are stored, not computed in."""
-    return trial.recipe.blocks, trial.recipe.prune
+    exits = trial.recipe.exits
+    return (trial.recipe.blocks, trial.recipe.prune,
+            None if exits is None else exits.replace(training=None))
 
 
 def _proposal_of(trial: Trial) -> Proposal:

@@ -8,7 +8,7 @@ from typing import final
 from pydantic import Field
 
 from edgewright.core import COSTS, Budget, Figures, Value
-from edgewright.pipeline import Recipe
+from edgewright.pipeline import ExitChoice, Recipe
 
 
 @final
@@ -49,6 +49,7 @@ class Trial(Value):
         figures: Measured on its file: metrics on the validation split, size, latency.
         score: What candidates are compared by; higher is better.
         seconds: Time that it took.
+        exits: What its file decided about its exits; None without any.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Trial(Value):
     figures: Figures
     score: float
     seconds: float
+    exits: ExitChoice | None = None
 
     def folder(self, root: Path) -> Path:
         """Its directory in a search's directory."""

@@ -47,8 +47,7 @@ class Exits(Stage[EarlyExits]):
         if exits is not None:
             exits, note = fit_exits(program, goal, exits)
         if exits is not None and budget.max_drop is not None:
-            drop = min(exits.calibration.max_drop, budget.max_drop.value)
-            exits = exits.replace(calibration=exits.calibration.replace(max_drop=drop))
+            exits = exits.limit_drop(budget.max_drop.value)
         return AdjustedRecipe(recipe.replace(exits=exits), note)
 
     def describe(self, config: EarlyExits) -> tuple[str, ...]:
