@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import edgewright as ew
 from benchmarks.common.paths import RESNETS, RESULTS
 from benchmarks.common.result_rows import keep, provenance, stored
 from edgewright.channels import Branch, find_branches, remove_branches

@@ -90,6 +90,19 @@ def test_a_job_is_pruned_recovered_and_trained_in_int8(
         assert stage.figures.metric is None or stage.figures.metric.name == METRICS[job][0]
 
 
+def test_a_search_finds_a_file_for_a_table(
+        train: Callable[[str], tuple[ew.Program, ew.Task]], tmp_path: Path) -> None:
+    program, task = train("tabular")
+    training = SHORT.replace(time=60)
+    search = ew.Search(training=training, quantized_training=training, samples=32, candidates=1)
+    result = ew.compress(program, task, ew.Budget(size="50 %"), time=3600, search=search,
+                         out=tmp_path / "run", quiet=True)
+    _check("tabular", result, task)
+    report = result.manifest.report
+    assert report.breaches == ()
+    assert report.compressed["size_bytes"] <= 0.5 * report.original["size_bytes"]
+
+
 def _check(job: str, result: Result, task: ew.Task) -> None:
     report = result.manifest.report
     assert report.parity is not None

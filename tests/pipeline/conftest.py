@@ -19,7 +19,7 @@ SHORT = Training(epochs=2, batch_size=32, lr=0.02, augment=False)
 def whole_recipe() -> Recipe:
     """Every stage, briefly."""
     return Recipe(name="short", prune=ew.ChannelPruning(ratio=0.4), recover=SHORT,
-                  exits=ew.EarlyExits(places=1, training=SHORT,
+                  exits=ew.EarlyExits(places=1, training=SHORT, keep="if_taken",
                                       calibration=ExitCalibration(max_drop=0.05)),
                   quantize=ew.Quantization(method=ew.QAT(training=SHORT), calibration_samples=64))
 

@@ -18,12 +18,20 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "jobs" / "spoken_digits.py"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[ew.Result, ew.Task]:
-    task, model = load_task(f"{EXAMPLE}:make_task"), load_model(f"{EXAMPLE}:make_model")
+def task() -> ew.Task:
+    return load_task(f"{EXAMPLE}:make_task")
+
+
+@pytest.fixture(scope="module")
+def program(task: ew.Task) -> ew.Program:
     torch.manual_seed(0)
-    program = ew.Program.capture(model, task.train.example(2))
-    training = ew.Training(epochs=6, batch_size=32, lr=0.01, optimizer="adamw")
-    program = ew.fit(program, task, training)
+    captured = ew.Program.capture(load_model(f"{EXAMPLE}:make_model"), task.train.example(2))
+    return ew.fit(captured, task, ew.Training(epochs=6, batch_size=32, lr=0.01, optimizer="adamw"))
+
+
+@pytest.fixture(scope="module")
+def run(program: ew.Program, task: ew.Task,
+        tmp_path_factory: pytest.TempPathFactory) -> tuple[ew.Result, ew.Task]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgewright.pipeline._assemble.find_slow_layers", lambda *_: ())
         folder = tmp_path_factory.mktemp("audio") / "run"
@@ -37,6 +45,19 @@ def test_the_int8_file_hears_as_well_as_the_original(run: tuple[ew.Result, ew.Ta
     assert report.compressed["accuracy"] > report.original["accuracy"] - 0.02
     assert result.manifest.model.preprocessing == task.preprocessing
     assert all(check.holds for check in ew.verify(result.bundle, task))
+
+
+def test_a_search_finds_a_file_of_half_the_size(program: ew.Program, task: ew.Task,
+                                                tmp_path: Path) -> None:
+    training = ew.Training(epochs=1, time=60, batch_size=64, lr=0.005)
+    search = ew.Search(training=training, quantized_training=training, samples=32, candidates=1)
+    result = ew.compress(program, task, ew.Budget(size="50 %"), time=3600, search=search,
+                         out=tmp_path / "run", quiet=True)
+    report = result.manifest.report
+    assert report.breaches == ()
+    assert report.compressed["size_bytes"] <= 0.5 * report.original["size_bytes"]
+    assert report.compressed["accuracy"] > 0.9
+    assert ew.load(result.bundle).model.preprocessing == task.preprocessing
 
 
 def test_the_bundle_takes_recordings(run: tuple[ew.Result, ew.Task], tmp_path: Path) -> None:

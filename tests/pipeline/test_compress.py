@@ -45,8 +45,8 @@ def test_a_run_writes_its_results_and_every_stage(finished: Result) -> None:
     stages = {f"stages/{i}-{name}.{kind}" for i, name in
               enumerate(["capture", "prune", "recover", "exits", "quantize"])
               for kind in ("json", "pt2")}
-    assert files == stages | {"run.json", "baseline.edge", "model.edge", "manifest.json",
-                              "recipe.yaml", "report.html"}
+    assert files == stages | {"stages/exit-choice.json", "run.json", "baseline.edge", "model.edge",
+                              "manifest.json", "recipe.yaml", "report.html"}
 
 
 def test_the_manifest_matches_the_files(finished: Result) -> None:

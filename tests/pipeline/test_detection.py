@@ -96,6 +96,21 @@ def test_a_detector_becomes_a_file_that_finds_the_same_boxes(
     assert result.manifest.model.structure == {"boxes": "boxes", "scores": "scores"}
 
 
+def test_a_search_finds_a_detector_of_a_third_of_the_size(
+        detector: tuple[ew.Program, ew.Task], tmp_path: Path) -> None:
+    program, task = detector
+    training = ew.Training(epochs=1, time=60, batch_size=16, lr=0.001, optimizer="adamw")
+    search = ew.Search(training=training, quantized_training=training, samples=16, candidates=1)
+    result = ew.compress(program, task, ew.Budget(size="33 %"), time=3600, search=search,
+                         out=tmp_path, quiet=True)
+    report = result.manifest.report
+    assert report.breaches == ()
+    assert report.compressed["size_bytes"] <= 0.33 * report.original["size_bytes"]
+    assert report.compressed["map50"] > 0.5 * report.original["map50"]
+    assert len(result.manifest.model.segments) == 1
+    assert {path.name for path in (tmp_path / "trials").iterdir()} >= {"quantized", "00-1"}
+
+
 def test_it_is_pruned_and_learns_from_the_original(detector: tuple[ew.Program, ew.Task]) -> None:
     program, task = detector
     pruned = ew.prune(program, task, ew.ChannelPruning(ratio=0.3))

@@ -92,7 +92,7 @@ def run(model: nn.Module, task: ew.Task, out: Path, **settings: Any) -> Result:
 
 
 def exits(places: int, **calibration: Any) -> EarlyExits:
-    return EarlyExits(places=places, training=SHORT,
+    return EarlyExits(places=places, training=SHORT, keep="if_taken",
                       calibration=ExitCalibration(max_drop=DROP, **calibration))
 
 

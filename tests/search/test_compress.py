@@ -17,9 +17,11 @@ from edgewright.core import SearchRecord
 from edgewright.errors import BudgetError, BundleError, StorageError, UsageError
 from edgewright.pipeline import Recipe, Result, verify
 from edgewright.search import pick, plan, read_record
+from edgewright.search._storage import locate_store
+from edgewright.search._store import TrialStore
 from edgewright.task import Task
 
-BUDGET = ew.Budget(size="60 %", max_drop="30 %")
+BUDGET = ew.Budget(size="60 %", macs="70 %", max_drop="30 %")
 SHORT = ew.Training(epochs=1, time=60, batch_size=32, lr=0.02, augment=False)
 QUICK = ew.Search(training=SHORT, final_training=SHORT, quantized_training=SHORT, samples=32,
                   candidates=2, survivors=2,
@@ -29,7 +31,7 @@ QUICK = ew.Search(training=SHORT, final_training=SHORT, quantized_training=SHORT
 @pytest.fixture(scope="module")
 def searched(trained_net: nn.Module, quadrant_task: Task,
              tmp_path_factory: pytest.TempPathFactory) -> Result:
-    return ew.compress(trained_net, quadrant_task, BUDGET, time=240, search=QUICK,
+    return ew.compress(trained_net, quadrant_task, BUDGET, time=3600, search=QUICK,
                        out=tmp_path_factory.mktemp("search") / "run", quiet=True)
 
 
@@ -46,11 +48,24 @@ def test_the_recipe_beside_it_is_the_one_that_made_it(searched: Result) -> None:
     assert recipe.model_dump(mode="json") == searched.manifest.report.recipe
 
 
+def test_exits_and_cuts_compete_as_measured_files(searched: Result) -> None:
+    folder = searched.bundle.parent
+    trials = {trial.name: trial for trial in TrialStore(locate_store(folder), seed=0).trials()}
+    tried = [trial for trial in trials.values() if trial.recipe.exits is not None]
+    assert {trial.name.partition("-")[2] for trial in tried} >= {"cut-wide", "exits"}
+    for trial in tried:
+        model = read_bundle(folder / "trials" / trial.name / "trial.edge").manifest.model
+        assert trial.exits is not None or trial.recipe.exits.cut == 1
+        assert trial.figures["macs"] <= sum(segment.macs for segment in model.segments)
+        if len(model.segments) > 1:
+            assert model.points[0].calibrated is not None
+
+
 def test_the_same_command_goes_on_from_what_is_there(searched: Result, trained_net: nn.Module,
                                                      quadrant_task: Task) -> None:
     folder = searched.bundle.parent
     trials = sorted(path.name for path in (folder / "trials").iterdir())
-    again = ew.compress(trained_net, quadrant_task, BUDGET, time=240, search=QUICK, out=folder,
+    again = ew.compress(trained_net, quadrant_task, BUDGET, time=3600, search=QUICK, out=folder,
                         quiet=True)
     assert again.manifest.report.compressed.metric == searched.manifest.report.compressed.metric
     assert set(trials) <= {path.name for path in (folder / "trials").iterdir()}
@@ -59,7 +74,7 @@ def test_the_same_command_goes_on_from_what_is_there(searched: Result, trained_n
 def test_another_budget_does_not_go_on(searched: Result, trained_net: nn.Module,
                                        quadrant_task: Task) -> None:
     with pytest.raises(StorageError, match="holds another run"):
-        ew.compress(trained_net, quadrant_task, ew.Budget(size="50 %"), time=240, search=QUICK,
+        ew.compress(trained_net, quadrant_task, ew.Budget(size="50 %"), time=3600, search=QUICK,
                     out=searched.bundle.parent, quiet=True)
 
 
@@ -68,10 +83,10 @@ def test_a_limit_on_the_drop_alone_searches_the_smallest_file(
     result = ew.compress(trained_net, quadrant_task, ew.Budget(max_drop="30 %"), time=240,
                          search=QUICK, out=tmp_path / "run", quiet=True)
     result.check()
-    sizes = {entry.name: entry.figures["size_bytes"] for entry in read_front(tmp_path / "run")}
-    chosen, = (entry for entry in read_front(tmp_path / "run") if entry.is_chosen)
-    assert chosen.name != "quantized"
-    assert chosen.figures["size_bytes"] == min(sizes.values())
+    record = read_record(tmp_path / "run")
+    sizes = {name: record.trial(name).figures["size_bytes"] for name in record.front}
+    assert record.chosen != "quantized"
+    assert sizes[record.chosen] == min(sizes.values())
 
 
 def test_the_front_has_the_result_and_no_dominated_file(searched: Result) -> None:
@@ -177,7 +192,7 @@ def test_a_directory_without_a_search_is_refused(tmp_path: Path) -> None:
 def test_an_impossible_budget_is_refused_before_any_training(
         trained_net: nn.Module, quadrant_task: Task, tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match=r"the budget cannot be met: macs can be reduced to"):
-        ew.compress(trained_net, quadrant_task, ew.Budget(macs="1"), time=240, search=QUICK,
+        ew.compress(trained_net, quadrant_task, ew.Budget(macs="1"), time=3600, search=QUICK,
                     out=tmp_path / "run", quiet=True)
     assert [path.name for path in (tmp_path / "run" / "trials").iterdir()] == ["quantized"]
 

@@ -5,27 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
-from edgewright.core import Figures, Measurement
+from edgewright.core import Budget, Figures, Measurement
 from edgewright.errors import TrainingError
 from edgewright.pipeline import Recipe, RunLog
 from edgewright.search._candidate import Built, Candidate, Failure
 from edgewright.search._config import Search
 from edgewright.search._executor import InProcess
 from edgewright.search._race import Round
+from edgewright.search._ranking import Ranking
+from edgewright.search._recipes import lengthen
 from edgewright.search._searcher import Searcher
 from edgewright.search._storage import locate_store
 from edgewright.search._store import TrialStore
 from edgewright.search._trial import Factors, Trial
+from edgewright.search._trial_maker import TrialMaker
 
 
 class Fragile:
     """Builds nothing, and fails for some candidates."""
-
-    settings = SimpleNamespace(budget=SimpleNamespace(limits=lambda _: {}))
-    original = Figures()
 
     def __init__(self, errors: dict[str, Exception]) -> None:
         self.errors, self.asked = errors, list[str]()
@@ -39,7 +40,7 @@ class Fragile:
     def measure(self, candidate: Candidate, built: Built) -> Trial:
         figures = Figures.of(*(Measurement(name=name, value=9.0, kind="measured")
                                for name in ("size_bytes", "latency_ms")))
-        return Trial(**dict(candidate), figures=figures, score=built.score, seconds=built.seconds)
+        return Trial(**candidate.facts(), figures=figures, score=built.score, seconds=built.seconds)
 
 
 class Planner:
@@ -54,9 +55,11 @@ class Planner:
 
 
 def searcher(folder: Path, builder: Fragile, workers: int = 1) -> Searcher:
-    return Searcher(cast(Any, builder), cast(Any, Planner()), Search(),
-                    TrialStore(locate_store(folder), seed=0), cast(Any, SimpleNamespace(used=1.0)),
-                    RunLog(quiet=True), cast(Any, None), 0.0, InProcess(workers), workers)
+    store, log, nothing = TrialStore(locate_store(folder), seed=0), RunLog(quiet=True), Mock()
+    ranking = Ranking(Budget(), Figures(), store)
+    maker = TrialMaker(cast(Any, builder), InProcess(workers), store, ranking, nothing, log)
+    return Searcher(cast(Any, builder), maker, cast(Any, Planner()), Search(), store, nothing, log,
+                    nothing, nothing, ranking, 0.0, workers)
 
 
 @pytest.mark.parametrize(("error", "reason"), [
@@ -67,7 +70,7 @@ def test_a_candidate_fails_alone_and_is_stored_as_failed(tmp_path: Path, error: 
                                                          reason: str) -> None:
     builder = Fragile({"01-1": error})
     search = searcher(tmp_path, builder)
-    trials = search._open(Round(candidates=3, training_seconds=0.0))
+    trials = search._open(Round(candidates=3, training_seconds=0.0), 1)
     assert [trial.name for trial in trials] == ["00-1", "02-1", "03-1"]
     assert search.store.failures() == {"01-1": reason}
     assert search.store.unfinished() == []
@@ -76,8 +79,9 @@ def test_a_candidate_fails_alone_and_is_stored_as_failed(tmp_path: Path, error: 
 
 def test_a_training_that_fails_leaves_the_shorter_one(tmp_path: Path) -> None:
     search = searcher(tmp_path, Fragile({"01-2": TrainingError("it diverged")}))
-    first = search._open(Round(candidates=2, training_seconds=1.0))
-    later = search._train(first, 3.0, 0.0, "2")
+    first = search._open(Round(candidates=2, training_seconds=1.0), 2)
+    longer = [lengthen(trial.recipe, search.config, 3.0) for trial in first]
+    later = search.maker.rebuild(first, longer, "2")
     assert [trial.name for trial in later] == ["00-2", "01-1"]
     assert search.store.failures() == {"01-2": "it diverged"}
 
@@ -102,7 +106,7 @@ def test_each_is_built_when_it_is_asked_for() -> None:
 def test_as_many_are_proposed_at_once_as_there_are_workers(tmp_path: Path, workers: int,
                                                            known: list[int]) -> None:
     search = searcher(tmp_path, Fragile({}), workers)
-    trials = search._open(Round(candidates=6, training_seconds=0.0))
+    trials = search._open(Round(candidates=6, training_seconds=0.0), 1)
     assert [trial.name for trial in trials] == [f"0{number}-1" for number in range(6)]
     assert cast(Any, search.planner).known == known
 
@@ -112,7 +116,7 @@ def test_proposals_of_many_workers_depend_on_the_seed_alone(tmp_path: Path) -> N
         (tmp_path / name).mkdir()
         search = searcher(tmp_path / name, Fragile({}), workers)
         return [trial.proposal.factors for trial in search._open(
-            Round(candidates=9, training_seconds=0.0)) if trial.proposal is not None]
+            Round(candidates=9, training_seconds=0.0), 1) if trial.proposal is not None]
 
     first = factors("a", 3)
     assert first == factors("b", 3)

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 import edgewright as ew
 from edgewright.core import Figures, Measurement
+from edgewright.distill import CompiledTeacher
 from edgewright.errors import InputError, UsageError
 from edgewright.pipeline import Recipe, RunLog, RunSettings, capture_original, run_identity
-from edgewright.search import read_front
+from edgewright.search import read_record
 from edgewright.search._candidate import Built, Candidate, Failure, attempt
 from edgewright.search._executor import InProcess
-from edgewright.search._prepare import prepare_search
+from edgewright.search._prepare import open_search
 from edgewright.search._ray import RayExecutor, connect
 from edgewright.search._ray_worker import Delivery, build_on_worker
 from edgewright.search._storage import locate_store
@@ -34,7 +35,8 @@ ray = pytest.importorskip("ray", reason="needs the extra ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs the extra ray")
 
 SHORT = ew.Training(epochs=1, time=60, batch_size=40, lr=0.02, schedule="constant")
-SEARCH = ew.Search(training=SHORT, quantized_training=SHORT, samples=32, candidates=4, survivors=2,
+SEARCH = ew.Search(training=SHORT, final_training=SHORT, quantized_training=SHORT, exits=None,
+                   samples=32, candidates=4, survivors=2,
                    quantize=ew.Quantization(calibration_samples=32, range_estimator="minmax"))
 BUDGET = ew.Budget(size="70 %")
 SECONDS = 3_600.0  # trainings end after their epoch, so that they can be repeated
@@ -59,7 +61,9 @@ def settings() -> RunSettings:
     y = (x @ torch.randn(8, 3)).argmax(1)
     model = nn.Sequential(nn.Linear(8, 24), Residual(), Residual(), nn.Linear(24, 3))
     task = ew.Task((x[:160], y[:160]), (x[160:200], y[160:200]), test=(x[200:], y[200:]))
-    return RunSettings(capture_original(model, task, 0), task, BUDGET, 0, "net", RunLog(quiet=True))
+    original = capture_original(model, task, 0)
+    return RunSettings(original, task, BUDGET, 0, "net", RunLog(quiet=True),
+                       CompiledTeacher(original))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +83,9 @@ def executor(cluster: Any) -> Iterator[RayExecutor]:
 
 
 def builder(settings: RunSettings, folder: Path) -> Any:
-    return SimpleNamespace(settings=settings, folder=folder, judge=None)
+    baseline = folder / "baseline.edge"
+    baseline.write_bytes(b"")
+    return SimpleNamespace(settings=settings, folder=folder, judge=None, baseline=baseline)
 
 
 def candidates(*names: str) -> list[Candidate]:
@@ -113,7 +119,8 @@ def test_what_is_no_address_is_refused(settings: RunSettings, tmp_path: Path) ->
 def test_a_worker_that_finds_another_run_is_refused(executor: RayExecutor,
                                                     settings: RunSettings) -> None:
     assert executor.workers == 3
-    identity = run_identity(settings.original, settings.task, BUDGET, SEARCH, 0)
+    identity = run_identity(settings.original, settings.task, BUDGET, SEARCH, 0,
+                            settings.teacher_name)
     executor.prepare(settings, SEARCH, identity)
     with pytest.raises(InputError, match=r"the worker at \S+ differs in: versions"):
         executor.prepare(settings, SEARCH, {**identity, "versions": "{}"})
@@ -180,15 +187,15 @@ def test_a_search_loses_nothing_when_a_node_dies(
     assert marker.read_text() in {trial.name for trial in found.trials()}
     assert found.failures() == {}
 
-    here = prepare_search(settings, SEARCH, tmp_path / "here", SECONDS, InProcess(workers=3))
-    here._race()
-    expected = here.store.trials()
+    with open_search(settings, SEARCH, tmp_path / "here", SECONDS, InProcess(workers=3)) as here:
+        here._race()
+        expected = here.store.trials()
     assert len(expected) == 1 + 4 + 2
     assert repeatable(found.trials()) == repeatable(expected)
     raced = found.trials()[:len(expected)]
     assert [trial.name for trial in find_front(raced)] == [
         trial.name for trial in find_front(expected)]
-    assert [entry.is_chosen for entry in read_front(tmp_path / "ray")].count(True) == 1
+    assert read_record(tmp_path / "ray").chosen in {trial.name for trial in found.trials()}
     result.check()
 
 

@@ -19,7 +19,6 @@ import edgewright as ew
 from edgewright.core import Figures, Measurement
 from edgewright.errors import StorageError, UsageError
 from edgewright.pipeline import Recipe
-from edgewright.search import read_front
 from edgewright.search._prepare import open_store
 from edgewright.search._storage import StoreLocation, locate_store, open_storage, without_password
 from edgewright.search._store import TrialStore
@@ -91,7 +90,8 @@ def test_many_searches_share_one_database(tmp_path: Path) -> None:
     for name in ("a", "b"):
         assert open_store(tmp_path / name, None, 0).trials() == [make_trial(name)]
         assert open_store(tmp_path / name, url, 0).ask()[0] == 0
-        assert [entry.name for entry in read_front(tmp_path / name)] == [name]
+        found = TrialStore(find_store(tmp_path / name), seed=0)
+        assert [trial.name for trial in found.trials()] == [name]
 
 
 def test_a_search_stays_in_its_database(tmp_path: Path) -> None:

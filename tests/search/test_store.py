@@ -72,13 +72,13 @@ def test_proposals_depend_on_the_seed_alone(tmp_path: Path) -> None:
 
 
 def test_a_size_is_proposed_if_asked_for(tmp_path: Path) -> None:
-    store = TrialStore(database_url(tmp_path), seed=0, shrinks=True)
+    store = TrialStore(locate_store(tmp_path), seed=0, shrinks=True)
     asked = [store.ask() for _ in range(6)]
     assert [factors for _, factors in asked[:2]] == [Factors(shrink=0.5),
                                                      Factors(blocks=0.1, shrink=0.3)]
     assert len({factors.shrink for _, factors in asked}) == 6
     assert all(0.08 <= factors.shrink <= 0.95 for _, factors in asked)
-    again = TrialStore(database_url(tmp_path), seed=0, shrinks=True)
+    again = TrialStore(locate_store(tmp_path), seed=0, shrinks=True)
     assert again.unfinished() == asked
 
 

@@ -37,6 +37,9 @@ class CompiledTeacher(Teacher):
         program: The teacher; it is not modified.
         seconds: How long it teaches before it is compiled; None for about as long as that takes.
 
+    Attributes:
+        program: The teacher.
+
     Example:
         >>> program = Program.capture(torch.nn.Linear(4, 3), torch.zeros(2, 4))
         >>> teacher = CompiledTeacher(program)
@@ -45,7 +48,7 @@ class CompiledTeacher(Teacher):
     """
 
     def __init__(self, program: Program, seconds: float | None = None) -> None:
-        self._program = program
+        self.program = program
         self._plain = ModuleTeacher(program)
         self._left = (_SECONDS_PER_TENSOR * sum(1 for _ in program.module().parameters())
                       if seconds is None else seconds)
@@ -87,7 +90,7 @@ class CompiledTeacher(Teacher):
         """Compile for batches of this shape, if the outputs stay the same."""
         self._shapes = [tensor.shape for tensor in batch.inputs]
         try:
-            run = _compile_for_inference(self._program)
+            run = _compile_for_inference(self.program)
             found = run(*batch.inputs)
         except RuntimeError:  # of dynamo, of the compiler, of memory
             return

@@ -17,7 +17,7 @@ from edgewright.exits._config import (
     JointTraining,
 )
 from edgewright.exits._dense_head import DenseHead
-from edgewright.exits._detach import remove_exits
+from edgewright.exits._detach import cut_at, remove_exits
 from edgewright.exits._features import Features, NetworkSize, OutputSizes
 from edgewright.exits._goal import check_goal
 from edgewright.exits._head_designs import (
@@ -32,7 +32,7 @@ from edgewright.exits._head_designs import (
     measure_head,
 )
 from edgewright.exits._names import list_head_tensors
-from edgewright.exits._placement import ExitPlan, limit_exits, plan_exits
+from edgewright.exits._placement import ExitPlan, fit_exits, limit_exits, plan_exits
 from edgewright.exits._places import ExitPlace, count_possible_exits, find_exit_places
 from edgewright.exits._predictions import (
     ExitPredictions,
@@ -75,8 +75,10 @@ __all__ = [
     "check_goal",
     "compute_exit_curve",
     "count_possible_exits",
+    "cut_at",
     "find_exit_places",
     "find_exits",
+    "fit_exits",
     "limit_exits",
     "list_head_tensors",
     "measure_head",

@@ -144,6 +144,8 @@ class EarlyExits(Settings):
         head: auto                                      # or {pooled: 1}
         training: {heads: {settings: {epochs: 3}}}      # or joint, heads, null
         calibration: {max_drop: 0.01, confidence_level: 0.95}
+        cut: auto                                       # or 1, null
+        keep: if_faster                                 # or if_taken
 
     Attributes:
         places: Number of early exits; ``auto`` for as many as are expected to save more than their
@@ -158,6 +160,14 @@ class EarlyExits(Settings):
             heads untrained (if a later stage trains them). A `Training` stands for a
             `JointTraining` with these settings.
         calibration: The confidence measure and the allowed accuracy drop.
+        cut: Number of the exit, from 1, at which the network ends: its head gives the output, and
+            the network behind it is removed before quantization; needs a number of places or their
+            names. ``auto`` cuts the exported file where 98 % of the validation samples leave and
+            the metric stays within the budget (without a limit on metrics, within ``max_drop``).
+            None never cuts.
+        keep: ``if_faster`` keeps the exits if the exported file is faster with them than without,
+            on average over validation samples. Choose ``if_taken``, which keeps exits that a
+            sample takes and the whole network, for sessions that adapt to deadlines.
 
     Raises:
         UsageError: A value out of range, or invalid places.
@@ -175,6 +185,8 @@ class EarlyExits(Settings):
     head: Annotated[HeadDesign, HEADS] = AutoHead()
     training: Annotated[JointTraining | HeadTraining, EXIT_TRAINING] | None = JointTraining()
     calibration: ExitCalibration = ExitCalibration()
+    cut: Annotated[int, Field(ge=1, strict=True)] | Literal["auto"] | None = "auto"
+    keep: Literal["if_faster", "if_taken"] = "if_faster"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -187,6 +199,25 @@ class EarlyExits(Settings):
         if isinstance(self.places, int):
             return self.places
         return len(self.names) or None
+
+    @property
+    def cuts_measured_file(self) -> bool:
+        """Whether the exported file decides where the network ends.
+
+        A guarantee is about the whole network, so that a cut would void it.
+        """
+        return (self.cut == "auto" and self.keep == "if_faster"
+                and self.calibration.confidence_level is None)
+
+    def limit_drop(self, most: float) -> EarlyExits:
+        """The settings with an allowed drop of at most this.
+
+        Example:
+            >>> EarlyExits().limit_drop(0.001).calibration.max_drop
+            0.001
+        """
+        drop = min(self.calibration.max_drop, most)
+        return self.replace(calibration=self.calibration.replace(max_drop=drop))
 
     @field_validator("places", mode="before")
     @classmethod
@@ -207,8 +238,17 @@ class EarlyExits(Settings):
         return JointTraining(settings=training) if isinstance(training, Training) else training
 
     @model_validator(mode="after")
+    def _check_cut(self) -> Self:
+        if isinstance(self.cut, int) and (self.count is None or self.cut > self.count):
+            has = "an unknown number of" if self.count is None else self.count
+            raise UsageError(f"EarlyExits: cut={self.cut} is the number of an exit, but there are "
+                             f"{has} places; give at least {self.cut}, as a number or by name")
+        return self
+
+    @model_validator(mode="after")
     def _check_patience(self) -> Self:
-        if self.calibration.policy == "patience" and self.count == 1:
+        left = self.cut - 1 if isinstance(self.cut, int) else self.count
+        if self.calibration.policy == "patience" and left == 1:
             raise UsageError("EarlyExits: patience waits for two exits in a row that agree, and "
                              "there is one; take more exits or another policy")
         return self

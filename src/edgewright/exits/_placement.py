@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgewright.errors import ModelError, UsageError
 from edgewright.exits._config import EarlyExits, ExitCostModel
+from edgewright.exits._goal import check_goal
 from edgewright.exits._places import (
     ExitPlace,
     count_possible_exits,
@@ -18,7 +19,8 @@ from edgewright.exits._places import (
     find_named_places,
     list_similar_names,
 )
-from edgewright.program import Program
+from edgewright.goals import Goal
+from edgewright.program import Program, has_routes
 
 Vector = NDArray[np.float64]
 
@@ -125,6 +127,34 @@ def limit_exits(program: Program, config: EarlyExits) -> tuple[EarlyExits | None
         return config, ""
     note = f"{places} of {config.count} early exits: the graph has no place for more"
     return config.replace(places=places) if places else None, note
+
+
+def fit_exits(program: Program, goal: Goal, config: EarlyExits) -> tuple[EarlyExits | None, str]:
+    """Fit a config to a program and a goal; return it with a note of the change.
+
+    Returns:
+        The config with the number of exits that the program has places for; None if it can have
+        no exit.
+
+    Raises:
+        UsageError: The policy does not fit the goal; or see `limit_exits`.
+        ModelError: See `limit_exits`.
+
+    Example:
+        >>> import torch
+        >>> from edgewright.goals import Regression
+        >>> program = Program.capture(torch.nn.Linear(4, 1), torch.zeros(1, 4))
+        >>> fit_exits(program, Regression(), EarlyExits(places=1))
+        (None, 'exits left out: the goal regression cannot have them, a value does not tell how \
+wrong it is')
+    """
+    if has_routes(program.graph):
+        return None, "exits left out: the program chooses its path by the input already"
+    if goal.exit_obstacle:
+        return None, (f"exits left out: the goal {goal.name} cannot have them, "
+                      f"{goal.exit_obstacle}")
+    check_goal(goal, config.calibration.policy)
+    return limit_exits(program, config)
 
 
 def model_exit_rates(program: Program, depths: Vector, cost_model: ExitCostModel) -> Vector:

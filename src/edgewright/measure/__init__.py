@@ -1,7 +1,13 @@
 """Latency, memory and modelled energy of any callable."""
 
 from edgewright.measure._energy import ENERGY_MODEL, energy_mj
-from edgewright.measure._latency import Latency, compare_latency, measure_latency, pin_to_core
+from edgewright.measure._latency import (
+    Latency,
+    compare_latency,
+    measure_latency,
+    pin_to_core,
+    time_in_turn,
+)
 from edgewright.measure._machine import machine, peak_rss_bytes
 
 __all__ = [
@@ -13,4 +19,5 @@ __all__ = [
     "measure_latency",
     "peak_rss_bytes",
     "pin_to_core",
+    "time_in_turn",
 ]

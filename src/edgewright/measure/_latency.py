@@ -93,6 +93,20 @@ def compare_latency(candidates: Mapping[str, Callable[[int], object]], *, rounds
                          f"{in_a_row} runs after {warmup} warm-up rounds, of which a share of "
                          f"{quietest:g} counts; give at least one candidate, one round and one "
                          "run, no negative numbers, and a share of at most 1")
+    times_ns = time_in_turn(candidates, rounds, warmup, in_a_row)
+    totals = np.sum([np.median(rows, axis=1) for rows in times_ns.values()], axis=0)
+    kept = np.argsort(totals, kind="stable")[:max(1, round(quietest * rounds))]
+    return {name: Latency.of(rows[kept].ravel()) for name, rows in times_ns.items()}
+
+
+def time_in_turn(candidates: Mapping[str, Callable[[int], object]], rounds: int, warmup: int,
+                 in_a_row: int = 1) -> dict[str, NDArray[np.int64]]:
+    """The times of every candidate, in nanoseconds, (rounds, in_a_row); see `compare_latency`.
+
+    Example:
+        >>> [times.shape for times in time_in_turn({"a": abs, "b": float}, 4, 1).values()]
+        [(4, 1), (4, 1)]
+    """
     names = list(candidates)
     times_ns: dict[str, list[list[int]]] = {name: [] for name in names}
     with _no_garbage_collection():
@@ -103,9 +117,7 @@ def compare_latency(candidates: Mapping[str, Callable[[int], object]], *, rounds
             first = index % len(names)
             for name in names[first:] + names[:first]:
                 times_ns[name].append(_time_row(candidates[name], index * in_a_row, in_a_row))
-    totals = np.sum([np.median(rows, axis=1) for rows in times_ns.values()], axis=0)
-    kept = np.argsort(totals, kind="stable")[:max(1, round(quietest * rounds))]
-    return {name: Latency.of(np.asarray(rows)[kept].ravel()) for name, rows in times_ns.items()}
+    return {name: np.asarray(rows, dtype=np.int64) for name, rows in times_ns.items()}
 
 
 def _time_row(fn: Callable[[int], object], first: int, count: int) -> list[int]:

@@ -3,6 +3,7 @@
 from edgewright.pipeline._combine import cascade, combine
 from edgewright.pipeline._directory import RunDirectory, checksum
 from edgewright.pipeline._evaluate import TIMED_RUNS, evaluate_operating_point, time_sessions
+from edgewright.pipeline._exit_choice import ExitChoice
 from edgewright.pipeline._file_metric import nest_outputs
 from edgewright.pipeline._identity import run_identity
 from edgewright.pipeline._make_bundle import make_bundle
@@ -18,6 +19,7 @@ __all__ = [
     "RECIPES",
     "TIMED_RUNS",
     "Check",
+    "ExitChoice",
     "OverallProgress",
     "Recipe",
     "Result",

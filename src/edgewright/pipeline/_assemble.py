@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, final
+from typing import final
 
 from edgewright.bundle import Bundle, read_bundle, write_bundle
 from edgewright.core import (
@@ -21,13 +21,14 @@ from edgewright.pipeline._evaluate import (
     evaluate_operating_point,
     time_sessions,
 )
+from edgewright.pipeline._exit_choice import ExitChoice, ExitJudge
 from edgewright.pipeline._layer_records import make_layer_records
 from edgewright.pipeline._points import (
     add_latency,
     add_operating_points,
+    calibrate_points,
     evaluate_operating_points,
     replace_points,
-    takes_early_exits,
 )
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._run_log import RunLog
@@ -37,10 +38,6 @@ from edgewright.program import Program
 from edgewright.report import render_html
 from edgewright.runtime import Session
 from edgewright.task import Task
-
-UNUSED_EXITS_NOTE: Final = (
-    "exits removed again: no validation sample can take one within the allowed accuracy drop, so "
-    "they would only add cost")
 
 
 @final
@@ -69,6 +66,30 @@ class Assembly:
             compressed=draft.manifest.report.compressed.with_(*figures.measurements))
         return write_bundle(path, manifest, draft.segments)
 
+    def choose_exits(self, results: StageResults, directory: RunDirectory,
+                     log: RunLog) -> ExitChoice:
+        """Decide what of a network with exits is shipped, unless an earlier process did."""
+        if self.exits is None or not results.program.exits:
+            return ExitChoice()
+        judge = ExitJudge(self.task, self.budget, self.exits, self.seed, self.draft,
+                          Session(read_bundle(directory.baseline)))
+
+        def choose() -> ExitChoice:
+            choice = judge.choose(results.program)
+            for note in choice.notes:
+                log.note(note)
+            return choice
+
+        return directory.decide("exit-choice", results.checksum, ExitChoice, choose)
+
+    def trial(self, program: Program, choice: ExitChoice) -> Bundle:
+        """Make a bundle in memory with operating points, but without figures."""
+        draft = self.draft(program)
+        if self.exits is None or not program.exits:
+            return draft
+        return calibrate_points(draft, self.task, choice.limit(self.exits.calibration),
+                                self.seed)[0]
+
     def finish(self, original: Program, results: StageResults, directory: RunDirectory,
                log: RunLog) -> Manifest:
         """Export, choose thresholds, compare, measure; write the bundle and the report.
@@ -77,7 +98,12 @@ class Assembly:
             ParityError: The file's outputs differ from the program's; no bundle is written.
         """
         log.begin("export")
-        results, draft = self._export(results, log)
+        choice = self.choose_exits(results, directory, log)
+        results = results.with_choice(choice)
+        draft = self.draft(results.program)
+        if self.exits is not None and results.program.exits:
+            draft = add_operating_points(draft, self.task, choice.limit(self.exits.calibration),
+                                         self.seed, log)
         session = Session(draft)
         log.begin("verify", f"on {session.runtime}")
         comparison = compare_with_program(results.program, session, self.task.test,
@@ -101,18 +127,6 @@ class Assembly:
         self.write_beside(written, directory)
         directory.seal(directory.bundle, program=results.checksum)
         return written
-
-    def _export(self, results: StageResults, log: RunLog) -> tuple[StageResults, Bundle]:
-        """The bundle with its operating points; exits that no sample takes are removed."""
-        draft = self.draft(results.program)
-        if self.exits is None or not draft.manifest.model.points:
-            return results, draft
-        draft = add_operating_points(draft, self.task, self.exits.calibration, self.seed, log)
-        if takes_early_exits(draft.manifest.model.points):
-            return results, draft
-        log.note(UNUSED_EXITS_NOTE)
-        results = results.without_exits(UNUSED_EXITS_NOTE)
-        return results, self.draft(results.program)
 
     def write_beside(self, manifest: Manifest, directory: RunDirectory) -> None:
         """Write manifest, recipe and report unless the files already have this content."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
 
 from pydantic import ValidationError
 
@@ -15,6 +16,8 @@ from edgewright.errors import StorageError
 from edgewright.program import Program
 
 _IDENTITY: Final = "run.json"
+Decision = TypeVar("Decision", bound=Value)
+
 _RESULTS: Final = "results"  # its key for the checksums of the run's results
 
 
@@ -38,10 +41,10 @@ class RunDirectory:
     """One run's files.
 
     ``run.json`` identifies the run and holds checksums of both bundles; ``stages/`` holds a program
-    and a record for each finished stage, ``checkpoints/`` the state of a training in progress. The
-    results are ``model.edge``, ``baseline.edge``, ``manifest.json``, ``recipe.yaml``,
-    ``report.html`` and, of a search, ``search.json``. A file that was changed since counts as
-    missing.
+    and a record for each finished stage, and decisions that depend on measurements;
+    ``checkpoints/`` the state of a training in progress. The results are ``model.edge``,
+    ``baseline.edge``, ``manifest.json``, ``recipe.yaml``, ``report.html`` and, of a search,
+    ``search.json``. A file that was changed since counts as missing.
     """
 
     def __init__(self, path: Path, identity: dict[str, str]) -> None:
@@ -145,6 +148,28 @@ class RunDirectory:
     def checksum_of(self, stage: str) -> str:
         """Checksum of a stage's program file."""
         return checksum(self._files(stage)[0])
+
+    def decide(self, name: str, before: str, kind: type[Decision],
+               make: Callable[[], Decision]) -> Decision:
+        """A decision that depends on measurements: the stored one, or a new one, which is stored.
+
+        Args:
+            name: Name of its file.
+            before: Checksum of the program that it is about.
+            kind: Its class.
+            make: Makes a new one.
+        """
+        path = self._stages / f"{name}.json"
+        try:
+            found = json.loads(path.read_bytes())
+            if found["before"] == before:
+                return kind.model_validate(found["decision"])
+        except (OSError, ValueError, KeyError, TypeError):
+            path.unlink(missing_ok=True)
+        made = make()
+        content = {"before": before, "decision": made.model_dump(mode="json")}
+        write_atomically(path, json.dumps(content, indent=1).encode())
+        return made
 
     def remove_checkpoints(self) -> None:
         """Remove the checkpoints, which only an unfinished run needs."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from edgewright.bundle import Bundle
 from edgewright.core import Figures, Manifest, Measurement, OperatingPoint
-from edgewright.exits import ExitCalibration
+from edgewright.exits import CalibratedPoint, ExitCalibration
 from edgewright.pipeline._evaluate import (
     choose_operating_points,
     evaluate_operating_point,
@@ -26,17 +26,24 @@ def add_operating_points(draft: Bundle, task: Task, config: ExitCalibration, see
 
     The curve through the default point is measured on the test split.
     """
+    chosen, found = calibrate_points(draft, task, config, seed)
+    for calibration in found:
+        log.note(calibration.words)
+    curve = measure_exit_curve(task.test, task.goal, chosen.manifest.model.points[0],
+                               found[0].steps, Session(draft))
+    return replace(chosen, manifest=chosen.manifest.with_report(
+        curve=curve, exit_measure=task.goal.exit_measure))
+
+
+def calibrate_points(draft: Bundle, task: Task, config: ExitCalibration,
+                     seed: int) -> tuple[Bundle, tuple[CalibratedPoint, ...]]:
+    """A bundle with operating points chosen on the validation split, and their calibrations."""
     session = Session(draft)
     accept = make_acceptance(session, task, config.policy)
     found = choose_operating_points(session, task, config, seed, accept)
-    for calibration in found:
-        log.note(calibration.words)
-    points = tuple(calibration.point.replace(path=draft.manifest.model.default_point.path)
-                   for calibration in found)
-    curve = measure_exit_curve(task.test, task.goal, points[0], found[0].steps, session)
-    chosen = replace_points(draft, points)
-    return replace(chosen, manifest=chosen.manifest.with_report(
-        curve=curve, exit_measure=task.goal.exit_measure))
+    path = draft.manifest.model.default_point.path
+    return replace_points(draft, tuple(calibration.point.replace(path=path)
+                                       for calibration in found)), found
 
 
 def evaluate_operating_points(session: Session, draft: Bundle,

@@ -19,10 +19,10 @@ from edgewright.core import (
 )
 from edgewright.distill import Teacher
 from edgewright.errors import BudgetError
-from edgewright.exits import remove_exits
 from edgewright.pipeline._assemble import Assembly
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._evaluate import evaluate_operating_point
+from edgewright.pipeline._exit_choice import ExitChoice
 from edgewright.pipeline._identity import run_identity
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._run_log import RunLog
@@ -106,10 +106,12 @@ class TriedFile:
     Attributes:
         figures: Metrics on the validation split, size, and modelled costs.
         score: What it is compared by; higher is better.
+        exits: What was decided about its exits; None without any.
     """
 
     figures: Figures
     score: float
+    exits: ExitChoice | None = None
 
 
 @final
@@ -184,20 +186,24 @@ class Run:
                 score: Callable[[Session], float] | None = None) -> TriedFile:
         """Export the program and measure the file on the validation split, except for its latency.
 
-        The file is written beside the stages as ``trial.edge``, without operating points.
+        The file is written beside the stages as ``trial.edge``. With early exits its figures are
+        those of the default operating point, and its latency ratio is the larger one of the mean,
+        which is what exits save, and the median, which a limit on the latency is about.
 
         Args:
             results: From `build`.
             score: What the file is compared by; None for the merit of its primary metric.
         """
-        draft, task = self.assembly.draft(results.program), self.context.task
+        task, choice = self.context.task, self._choose_exits(results)
+        draft = self.assembly.trial(choice.apply(results.program), choice)
         session = Session(draft)
         figures, _ = evaluate_operating_point(session, task.val, task.goal)
         written = write_bundle(self.context.directory.trial, draft.manifest, draft.segments)
         size = written.report.compressed.find("size_bytes")
         return TriedFile(
             figures.with_(*filter(None, [size])),
-            task.metric.merit(figures[task.metric.name]) if score is None else score(session))
+            task.metric.merit(figures[task.metric.name]) if score is None else score(session),
+            choice if results.program.exits else None)
 
     def finish(self, results: StageResults) -> Result:
         """Export, verify, measure on the test split, and write bundle and report."""
@@ -210,6 +216,8 @@ class Run:
             with temporary_seed(self.assembly.seed):
                 manifest = self.assembly.finish(self.context.original, results, directory, log)
         directory.remove_checkpoints()
-        has_exits = len(manifest.model.segments) > 1
         return Result(directory.bundle, directory.report, manifest,
-                      results.program if has_exits else remove_exits(results.program))
+                      self._choose_exits(results).apply(results.program))
+
+    def _choose_exits(self, results: StageResults) -> ExitChoice:
+        return self.assembly.choose_exits(results, self.context.directory, self.context.log)

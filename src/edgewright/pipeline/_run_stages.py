@@ -9,8 +9,8 @@ from typing import Any, final
 import torch
 
 from edgewright.core import Figures, Measurement, StageRecord
-from edgewright.exits import remove_exits
 from edgewright.pipeline._evaluate import COUNTED
+from edgewright.pipeline._exit_choice import ExitChoice
 from edgewright.pipeline.stages import STAGES, Capture, Exits, Quantize, Stage, StageContext
 from edgewright.program import Program
 from edgewright.task import temporary_seed
@@ -34,12 +34,12 @@ class StageResults:
     records: tuple[StageRecord, ...]
     checksum: str
 
-    def without_exits(self, note: str) -> StageResults:
-        """Return the results with the exits removed and a note in the record of their stage."""
-        records = tuple(record.replace(notes=(*record.notes, note))
+    def with_choice(self, choice: ExitChoice) -> StageResults:
+        """Return the results with what is shipped, and notes in the record of the exits' stage."""
+        records = tuple(record.replace(notes=(*record.notes, *choice.notes))
                         if record.name == Exits.name else record for record in self.records)
-        unquantized = None if self.unquantized is None else remove_exits(self.unquantized)
-        return replace(self, program=remove_exits(self.program), unquantized=unquantized,
+        unquantized = None if self.unquantized is None else choice.apply(self.unquantized)
+        return replace(self, program=choice.apply(self.program), unquantized=unquantized,
                        records=records)
 
 

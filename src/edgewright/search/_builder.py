@@ -43,7 +43,8 @@ class Builder:
 
     def build(self, candidate: Candidate) -> Built:
         """Build a candidate's file in this process; finished stages in its directory are reused."""
-        return build_file(self.settings, candidate, candidate.folder(self.folder), self.judge)
+        return build_file(self.settings, candidate, candidate.folder(self.folder), self.judge,
+                          self.baseline)
 
     def measure(self, candidate: Candidate, built: Built) -> Trial:
         """Time a candidate's file on this machine, in turn with the original's file.
@@ -77,7 +78,7 @@ class Builder:
 
 
 def build_file(settings: RunSettings, candidate: Candidate, folder: Path,
-               judge: AgreementJudge | None) -> Built:
+               judge: AgreementJudge | None, baseline: Path) -> Built:
     """Run a candidate's recipe, and measure its file on the validation split.
 
     Args:
@@ -85,10 +86,13 @@ def build_file(settings: RunSettings, candidate: Candidate, folder: Path,
         candidate: The candidate.
         folder: Its directory; finished stages in it are reused.
         judge: What candidates are compared by; None for the metric on the validation split.
+        baseline: The original's bundle, which exits are compared with.
     """
     since = time.perf_counter()
     folder.parent.mkdir(parents=True, exist_ok=True)
     run = Run.open(settings, candidate.recipe, folder, adjust=False,
                    scores_stages=candidate.scores_stages)
+    if candidate.recipe.exits is not None:
+        run.adopt_baseline(baseline)
     tried = run.try_out(run.build(), None if judge is None else judge.score)
     return Built(tried.figures, tried.score, time.perf_counter() - since, tried.exits)

@@ -7,6 +7,7 @@ from typing import Final, final
 from pydantic import Field
 
 from edgewright.core import Settings
+from edgewright.exits import EarlyExits
 from edgewright.quantization import Quantization
 from edgewright.training import SGD, Compute, Training
 
@@ -24,6 +25,7 @@ class Search(Settings):
             larger steps; the search sets its time.
         quantized_training: The training with quantization of the best candidate; the search sets
             its time.
+        exits: The early exits that variants of the best candidate are tried with; None tries none.
         ignore: Names or patterns of layers whose output channels and blocks are kept.
         samples: Number of training samples that damages are predicted on.
         race: Share of the time in which candidates compete; the winner is trained in the rest.
@@ -41,6 +43,7 @@ class Search(Settings):
                                         schedule="one_cycle", compute=_COMPUTE)
     quantized_training: Training = Training(time=60, lr=0.001, weight_decay=1e-5, clip_norm=1.0,
                                             compute=_COMPUTE)
+    exits: EarlyExits | None = EarlyExits(places=2)
     ignore: tuple[str, ...] = ()
     samples: int = Field(default=512, ge=2)
     race: float = Field(default=0.3, gt=0, lt=1)

@@ -30,8 +30,8 @@ from edgewright.search._metric_limits import MetricLimits
 from edgewright.search._planner import Planner
 from edgewright.search._progress import SearchProgress
 from edgewright.search._publish import Publisher, keep_best
-from edgewright.search._recipes import write_recipe
 from edgewright.search._ranking import Ranking
+from edgewright.search._recipes import write_recipe
 from edgewright.search._record import keep_facts
 from edgewright.search._searcher import Searcher
 from edgewright.search._space import make_space
@@ -47,7 +47,7 @@ _FINISHES: Final = 4  # times that the baseline's measurement takes are kept for
 
 
 @contextmanager
-def open_search(settings: RunSettings, config: Search, folder: Path, seconds: float,  # noqa: PLR0913, PLR0917
+def open_search(settings: RunSettings, config: Search, folder: Path, seconds: float,
                 executor: Executor, store: str | None = None,
                 command: str | None = None) -> Iterator[Searcher]:
     """Open a search's directory, and measure what every candidate is compared with.
@@ -73,7 +73,7 @@ def open_search(settings: RunSettings, config: Search, folder: Path, seconds: fl
     identity = run_identity(settings.original, settings.task, budget, config, settings.seed,
                             settings.teacher_name)
     directory = RunDirectory.open(folder, identity)
-    trials = open_store(folder, store, settings)
+    trials = open_store(folder, store, settings.seed, shrinks=not budget.limits_costs)
     executor.prepare(settings, config, identity)
     time = TimeBudget(seconds, used=trials.seconds + clock.monotonic() - since)
     quantized = write_recipe(_QUANTIZED, None, config)
@@ -93,10 +93,10 @@ def open_search(settings: RunSettings, config: Search, folder: Path, seconds: fl
                        ranking, finish_seconds, trials.remember("workers", executor.workers))
 
 
-def open_store(folder: Path, url: str | None, settings: RunSettings) -> TrialStore:
+def open_store(folder: Path, url: str | None, seed: int, *, shrinks: bool = False) -> TrialStore:
     """Open the storage of a search's trials, and note in its directory where it is."""
     location = locate_store(folder, url)
-    store = TrialStore(location, settings.seed, shrinks=not settings.budget.limits_costs)
+    store = TrialStore(location, seed, shrinks=shrinks)
     if url is not None:
         remember_store(folder, location)
     return store

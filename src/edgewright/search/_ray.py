@@ -228,7 +228,7 @@ class RayExecutor:
 
         if self._inputs is None or self._inputs[0] is not builder:
             self._inputs = builder, ray.put(_pickle(WorkerInputs.of(
-                builder.settings, self._config, builder.judge)))
+                builder.settings, self._config, builder.judge, builder.baseline.read_bytes())))
         gpus = 1 if any(node.gpus for node in self._nodes()) else 0
         task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0,
                           scheduling_strategy="SPREAD")(build_on_worker)

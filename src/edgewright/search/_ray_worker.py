@@ -12,6 +12,8 @@ from typing import Any, final
 import torch
 
 from edgewright.core import Budget, write_atomically
+from edgewright.distill import CompiledTeacher
+from edgewright.errors import UsageError
 from edgewright.pipeline import RunLog, RunSettings, run_identity
 from edgewright.program import Program
 from edgewright.search._builder import build_file
@@ -30,41 +32,47 @@ class WorkerInputs:
 
     Attributes:
         program: The original, as a saved program.
+        teacher: The teacher, as a saved program.
         task: The data.
         budget: The limits.
         seed: Seed of all random numbers.
         name: Name of the model in records.
         config: The settings of the search.
         judge: What candidates are compared by; None for the metric on the validation split.
+        baseline: The original's bundle, which exits are compared with.
     """
 
     program: bytes
+    teacher: bytes
     task: Task
     budget: Budget
     seed: int
     name: str
     config: Search
     judge: AgreementJudge | None
+    baseline: bytes
 
     @classmethod
-    def of(cls, settings: RunSettings, config: Search,
-           judge: AgreementJudge | None = None) -> WorkerInputs:
-        """Gather them in the process that searches."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder, "original.pt2")
-            settings.original.save(file)
-            program = file.read_bytes()
-        return cls(program, settings.task, settings.budget, settings.seed, settings.name, config,
-                   judge)
+    def of(cls, settings: RunSettings, config: Search, judge: AgreementJudge | None = None,
+           baseline: bytes = b"") -> WorkerInputs:
+        """Gather them in the process that searches.
+
+        Raises:
+            UsageError: The teacher is no program, so it cannot be sent.
+        """
+        teacher = settings.teacher
+        if not isinstance(teacher, CompiledTeacher | None):
+            raise UsageError(f"the teacher {teacher.name} cannot be sent to other machines; give a "
+                             "program or a module as teacher, or omit ray")
+        original = _save(settings.original)
+        return cls(original, original if teacher is None else _save(teacher.program),
+                   settings.task, settings.budget, settings.seed, settings.name, config, judge,
+                   baseline)
 
     def settings(self) -> RunSettings:
         """The settings of a run on the worker, which prints nothing."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder, "original.pt2")
-            file.write_bytes(self.program)
-            original = Program.load(file)
-        return RunSettings(original, self.task, self.budget, self.seed, self.name,
-                           RunLog(quiet=True))
+        return RunSettings(_load(self.program), self.task, self.budget, self.seed, self.name,
+                           RunLog(quiet=True), CompiledTeacher(_load(self.teacher)))
 
 
 @final
@@ -84,8 +92,9 @@ class Delivery:
 def identify(inputs: bytes) -> dict[str, str]:
     """The identity of the search as a worker finds it; raises what keeps it from being read."""
     found = _unpickle(inputs)
-    return run_identity(found.settings().original, found.task, found.budget, found.config,
-                        found.seed)
+    settings = found.settings()
+    return run_identity(settings.original, found.task, found.budget, found.config, found.seed,
+                        settings.teacher_name)
 
 
 def build_on_worker(inputs: bytes, candidate: Candidate, files: Files,
@@ -103,8 +112,25 @@ def build_on_worker(inputs: bytes, candidate: Candidate, files: Files,
     with tempfile.TemporaryDirectory(prefix="edgewright-") as root:
         folder = candidate.folder(Path(root))
         write_files(folder, files)
-        built = attempt(partial(build_file, found.settings(), candidate, folder, found.judge))
+        baseline = Path(root, "baseline.edge")
+        baseline.write_bytes(found.baseline)
+        built = attempt(partial(build_file, found.settings(), candidate, folder, found.judge,
+                                baseline))
         return built if isinstance(built, Failure) else Delivery(built, read_files(folder))
+
+
+def _save(program: Program) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "program.pt2")
+        program.save(file)
+        return file.read_bytes()
+
+
+def _load(content: bytes) -> Program:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "program.pt2")
+        file.write_bytes(content)
+        return Program.load(file)
 
 
 def read_files(folder: Path) -> dict[str, bytes]:

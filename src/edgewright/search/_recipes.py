@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from edgewright.allocation import JointAnswer
+from edgewright.exits import JointTraining
 from edgewright.pipeline import Recipe
 from edgewright.pruning import BlockPruning, ChannelPruning
 from edgewright.quantization import QAT, Precision, Quantization, resolve
@@ -15,6 +16,7 @@ _EASY_BITS: Final = 8          # of weights, for which calibration is nearly as 
 _EASY_BITS_SHARE: Final = 0.1  # of the final training, with quantization
 _FEW_BITS_SHARE: Final = 0.3
 _REFIT_SAMPLES: Final = 512    # of the fit after blocks were removed
+_EXITS_SHARE: Final = 1 / 3    # of the training in floating point, with the exits
 
 
 def write_recipe(name: str, answer: JointAnswer | None, config: Search, *,
@@ -52,7 +54,7 @@ def train_out(recipe: Recipe, config: Search, seconds: float) -> Recipe:
     the slower training with quantization.
 
     Args:
-        recipe: From `write_recipe`.
+        recipe: From `write_recipe`, possibly with exits.
         config: The settings it was made with.
         seconds: Time of both trainings.
     """
@@ -62,8 +64,7 @@ def train_out(recipe: Recipe, config: Search, seconds: float) -> Recipe:
     has_few_bits = any(one is not None and one < _EASY_BITS for one in bits)
     share = _FEW_BITS_SHARE if has_few_bits else _EASY_BITS_SHARE
     quantized = config.quantized_training.replace(time=share * seconds)
-    return recipe.replace(
-        recover=_limit_time(config.final_training, (1 - share) * seconds),
+    return _train(recipe, config.final_training, (1 - share) * seconds).replace(
         quantize=scheme.replace(method=QAT(training=quantized)))
 
 
@@ -71,13 +72,30 @@ def lengthen(recipe: Recipe, config: Search, seconds: float) -> Recipe:
     """The recipe with another training of the race, and calibration only.
 
     Args:
-        recipe: From `write_recipe`.
+        recipe: From `write_recipe`, possibly with exits.
         config: The settings it was made with.
-        seconds: Time of the training in floating point; 0 for none.
+        seconds: Time of the training in floating point, a third of it with the exits if there are
+            any; 0 for none.
+
+    Example:
+        >>> from edgewright.exits import EarlyExits
+        >>> recipe = lengthen(Recipe(exits=EarlyExits(places=1)), Search(), 60.0)
+        >>> recipe.recover.time, recipe.exits.training.settings.time
+        (40.0, 20.0)
     """
     scheme = recipe.quantize or config.quantize
-    return recipe.replace(recover=_limit_time(config.training, seconds),
-                          quantize=scheme.replace(method=config.quantize.method))
+    return _train(recipe, config.training, seconds).replace(
+        quantize=scheme.replace(method=config.quantize.method))
+
+
+def _train(recipe: Recipe, training: Training, seconds: float) -> Recipe:
+    """The recipe with its training in floating point, part of it with the exits if it has any."""
+    exits = recipe.exits
+    with_exits = 0.0 if exits is None else _EXITS_SHARE * seconds
+    if exits is not None:
+        settings = _limit_time(training, with_exits)
+        exits = exits.replace(training=settings and JointTraining(settings=settings))
+    return recipe.replace(recover=_limit_time(training, seconds - with_exits), exits=exits)
 
 
 def _write_scheme(answer: JointAnswer | None, config: Search) -> Quantization:

@@ -8,7 +8,7 @@ from typing import final
 from pydantic import Field
 
 from edgewright.core import COSTS, Budget, Figures, Value
-from edgewright.pipeline import Recipe
+from edgewright.pipeline import ExitChoice, Recipe
 
 
 @final
@@ -55,6 +55,7 @@ class Trial(Value):
         timing_seconds: The part of it in which the latency was measured.
         planning_seconds: Time that asking for its proposal and solving the program took.
         round: Its round of the race, from 1; 0 outside of it.
+        exits: What its file decided about its exits; None without any.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Trial(Value):
     timing_seconds: float = 0.0
     planning_seconds: float = 0.0
     round: int = 0
+    exits: ExitChoice | None = None
 
     def folder(self, root: Path) -> Path:
         """Its directory in a search's directory."""

@@ -174,7 +174,7 @@ def test_patterns_match_the_future_names_of_heads() -> None:
 def test_bits_may_be_set_for_layers_that_a_stage_adds_or_removes(
         trained_net: nn.Module, quadrant_task: Task, tmp_path: Path) -> None:
     recipe = Recipe(blocks=ew.BlockPruning(count=1, samples=40), recover=ONCE,
-                    exits=ew.EarlyExits(places=1, training=ONCE),
+                    exits=ew.EarlyExits(places=1, training=ONCE, keep="if_taken"),
                     quantize=ew.Quantization(layers={"one": precision(4), "exits": precision(4)},
                                              calibration_samples=32))
     result = ew.compress(trained_net, quadrant_task, recipe=recipe, out=tmp_path / "run",

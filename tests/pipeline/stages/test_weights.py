@@ -21,7 +21,7 @@ from edgewright.training import Training
 SHORT = Training(epochs=2, batch_size=32, lr=0.02, augment=False)
 WEIGHTS = ew.WeightPruning(sparsity=0.8, every=2, training=SHORT)
 RECIPE = Recipe(name="sparse", weights=WEIGHTS,
-                exits=ew.EarlyExits(places=1, training=SHORT,
+                exits=ew.EarlyExits(places=1, training=SHORT, keep="if_taken",
                                       calibration=ExitCalibration(max_drop=0.05)),
                 quantize=ew.Quantization(method=ew.QAT(training=SHORT), calibration_samples=64))
 

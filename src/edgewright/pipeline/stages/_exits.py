@@ -9,14 +9,15 @@ from edgewright.exits import (
     MIN_CALIBRATION_SAMPLES,
     EarlyExits,
     add_exits,
-    check_goal,
+    cut_at,
+    fit_exits,
     limit_exits,
 )
 from edgewright.goals import Goal
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline.stages._context import StageContext
 from edgewright.pipeline.stages._stage import AdjustedRecipe, Stage
-from edgewright.program import Program, check_fixed_sizes, has_routes
+from edgewright.program import Program, check_fixed_sizes
 
 
 @final
@@ -43,35 +44,32 @@ class Exits(Stage[EarlyExits]):
             UsageError: The exits' policy does not fit the goal.
         """
         exits, note = recipe.exits, ""
-        if exits is not None and has_routes(program.graph):
-            return AdjustedRecipe(recipe.replace(exits=None), "exits left out: the program chooses "
-                                  "its path by the input already")
-        if exits is not None and goal.exit_obstacle:
-            return AdjustedRecipe(recipe.replace(exits=None), "exits left out: the goal "
-                                  f"{goal.name} cannot have them, {goal.exit_obstacle}")
         if exits is not None:
-            check_goal(goal, exits.calibration.policy)
-            exits, note = limit_exits(program, exits)
+            exits, note = fit_exits(program, goal, exits)
         if exits is not None and budget.max_drop is not None:
-            drop = min(exits.calibration.max_drop, budget.max_drop.value)
-            exits = exits.replace(calibration=exits.calibration.replace(max_drop=drop))
+            exits = exits.limit_drop(budget.max_drop.value)
         return AdjustedRecipe(recipe.replace(exits=exits), note)
+
+    def describe(self, config: EarlyExits) -> tuple[str, ...]:
+        """Describe where the network is cut, if the recipe says so."""
+        return (f"cut the network at exit {config.cut}",) if isinstance(config.cut, int) else ()
 
     def run(self, program: Program, config: EarlyExits, context: StageContext) -> Program:
         """Add the exits that are still worthwhile for the current program; possibly none.
 
         There are none either if the validation split is too small to choose thresholds on.
         """
-        samples = len(context.task.val)
-        exits, note = limit_exits(program, config) if samples >= MIN_CALIBRATION_SAMPLES else (
+        samples, needed = len(context.task.val), 0 if config.cut == 1 else MIN_CALIBRATION_SAMPLES
+        exits, note = limit_exits(program, config) if samples >= needed else (
             None, f"early exits left out: the val split has {samples} samples, they need "
-                  f"{MIN_CALIBRATION_SAMPLES} or more to be calibrated on")
+                  f"{needed} or more to be calibrated on")
         if note:
             context.record_decision(note)
         if exits is None:
             return program
         training = exits.training
-        return add_exits(program, context.task, exits,
-                         objective=context.objective(training and training.settings),
-                         seed=context.seed, checkpoint=context.checkpoint,
-                         progress=context.progress())
+        staged = add_exits(program, context.task, exits,
+                           objective=context.objective(training and training.settings),
+                           seed=context.seed, checkpoint=context.checkpoint,
+                           progress=context.progress())
+        return cut_at(staged, exits.cut) if isinstance(exits.cut, int) else staged
