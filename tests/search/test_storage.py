@@ -20,7 +20,13 @@ from edgewright.core import Figures, Measurement
 from edgewright.errors import StorageError, UsageError
 from edgewright.pipeline import Recipe
 from edgewright.search._prepare import open_store
-from edgewright.search._storage import StoreLocation, locate_store, open_storage, without_password
+from edgewright.search._storage import (
+    StoreLocation,
+    find_store,
+    locate_store,
+    open_storage,
+    without_password,
+)
 from edgewright.search._store import TrialStore
 from edgewright.search._trial import Proposal, Trial
 from edgewright.task import Task
