@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -70,7 +70,9 @@ def open_search(settings: RunSettings, config: Search, folder: Path, seconds: fl
         finish_seconds = store.remember("seconds to finish",
                                         _FINISHES * (clock.monotonic() - since))
         publisher = Publisher(directory, store, builder, progress, command or "")
-        with nullcontext() if command is None else keep_best(publisher, lambda: _only(store)):
+        guard: AbstractContextManager[None] = nullcontext() if command is None else keep_best(
+            publisher, lambda: _only(store))
+        with guard:
             planner = make_planner(config, builder, store, progress, quantized)
             keep_facts(store, builder, planner.space, seconds)
         yield Searcher(builder, planner, config, store, time, settings.log, publisher, progress,
