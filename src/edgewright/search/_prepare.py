@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -83,7 +83,9 @@ def open_search(settings: RunSettings, config: Search, folder: Path, seconds: fl
         finish_seconds = trials.remember("seconds to finish",
                                          _FINISHES * (clock.monotonic() - since))
         publisher = Publisher(directory, trials, builder, progress, command or "")
-        with nullcontext() if command is None else keep_best(publisher, lambda: _only(trials)):
+        guard: AbstractContextManager[None] = nullcontext() if command is None else keep_best(
+            publisher, lambda: _only(trials))
+        with guard:
             planner = make_planner(config, builder, trials, progress, quantized)
             keep_facts(trials, builder, planner.space, seconds)
         ranking = Ranking(budget, builder.original, trials, None if budget.limits_costs else
