@@ -31,7 +31,7 @@ from edgewright.search._store import TrialStore
 from edgewright.search._trial import Proposal, Trial
 from edgewright.task import Task
 
-PASSWORD = "s3cret/word"
+PASSWORD = "s3cret/word"  # noqa: S105 - of a server that the test starts
 QUOTED = "s3cret%2Fword"
 
 

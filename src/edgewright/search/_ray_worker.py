@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
 
@@ -150,5 +150,5 @@ def write_files(folder: Path, files: Files) -> None:
 def _unpickle(inputs: bytes) -> WorkerInputs:
     from ray import cloudpickle  # noqa: PLC0415 - an extra
 
-    found: Any = cloudpickle.loads(inputs)
+    found: WorkerInputs = cloudpickle.loads(inputs)
     return found

@@ -33,7 +33,7 @@ def _reported(method: Callable[Concatenate[TrialStore, P], R],
               ) -> Callable[Concatenate[TrialStore, P], R]:
     """Report the database's failures in a method by its URL; see `reporting`."""
     @wraps(method)
-    def call(store: TrialStore, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(store: TrialStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with reporting(store.location.url):
             return method(store, *args, **kwargs)
     return call
