@@ -64,8 +64,8 @@ def lengthen(recipe: Recipe, config: Search, seconds: float, quantized_seconds: 
     scheme, exits = recipe.quantize or config.quantize, recipe.exits
     with_exits = 0.0 if exits is None else _EXITS_SHARE * seconds
     if exits is not None:
-        settings = _limit_time(config.training, with_exits)
-        exits = exits.replace(training=settings and JointTraining(settings=settings))
+        settings, how = _limit_time(config.training, with_exits), exits.training or JointTraining()
+        exits = exits.replace(training=settings and how.replace(settings=settings))
     return recipe.replace(recover=_limit_time(config.training, seconds - with_exits), exits=exits,
                           quantize=_train_quantized(scheme, config, quantized_seconds))
 

@@ -85,7 +85,7 @@ class Searcher:
                        for trial in self.store.first_trials()]
         standing = self._race()
         if standing:
-            self._train_out(self._try_exits(self._tighten(standing[0])))
+            self._train_out(self._tighten(self._try_exits(standing[0])))
         best = self._rank(self.store.trials())[0]
         self.log.begin("best", self._describe(best))
         result = self.builder.finish(best)
