@@ -71,10 +71,11 @@ class Assembly:
         """Decide what of a network with exits is shipped, unless an earlier process did."""
         if self.exits is None or not results.program.exits:
             return ExitChoice()
-        judge = ExitJudge(self.task, self.budget, self.exits, self.seed, self.draft,
-                          Session(read_bundle(directory.baseline)))
+        config = self.exits
 
         def choose() -> ExitChoice:
+            judge = ExitJudge(self.task, self.budget, config, self.seed, self.draft,
+                              Session(read_bundle(directory.baseline)))
             choice = judge.choose(results.program)
             for note in choice.notes:
                 log.note(note)

@@ -93,8 +93,8 @@ def _train(recipe: Recipe, training: Training, seconds: float) -> Recipe:
     exits = recipe.exits
     with_exits = 0.0 if exits is None else _EXITS_SHARE * seconds
     if exits is not None:
-        settings = _limit_time(training, with_exits)
-        exits = exits.replace(training=settings and JointTraining(settings=settings))
+        settings, how = _limit_time(training, with_exits), exits.training or JointTraining()
+        exits = exits.replace(training=settings and how.replace(settings=settings))
     return recipe.replace(recover=_limit_time(training, seconds - with_exits), exits=exits)
 
 

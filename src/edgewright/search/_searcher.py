@@ -105,7 +105,7 @@ class Searcher:
         self._time_together()
         if raced:
             standing = [trial for trial in self.store.trials() if trial.name in raced]
-            self._train_out(self._try_exits(self._tighten(self.ranking.rank(standing)[0])))
+            self._train_out(self._tighten(self._try_exits(self.ranking.rank(standing)[0])))
             self._time_together()
         best = self.ranking.rank(self.store.trials())[0]
         self.progress.begin("verify", best.name)
