@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from benchmarks.common.paths import RESNETS
 from edgewright.task import load_model
 
-_EPSILON = 1e-3
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_EPSILON: Final = 1e-3
+_MEAN: Final = (0.485, 0.456, 0.406)
+_STD: Final = (0.229, 0.224, 0.225)
 
 
 class Block(nn.Module):
@@ -57,6 +59,9 @@ class ResNet8(nn.Module):
 
 class FromBytes(nn.Module):
     """A network for images that are normalized with ImageNet's statistics, on inputs in 0..255."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -127,12 +127,12 @@ def test_exits_may_cost_no_more_than_the_budget_allows() -> None:
 
 
 def test_a_third_of_the_training_is_with_the_exits() -> None:
-    recipe = lengthen(Recipe(exits=EarlyExits(places=2)), CONFIG, 90.0, 30.0)
+    recipe = lengthen(Recipe(exits=EarlyExits(places=2)), CONFIG, 90.0)
     assert recipe.recover is not None
     assert recipe.exits is not None
     assert isinstance(recipe.exits.training, JointTraining)
     assert (recipe.recover.time, recipe.exits.training.settings.time) == (60.0, 30.0)
-    plain = lengthen(Recipe(), CONFIG, 90.0, 0.0)
+    plain = lengthen(Recipe(), CONFIG, 90.0)
     assert plain.recover is not None
     assert plain.recover.time == 90.0
 

@@ -15,7 +15,8 @@ from edgewright.pipeline import Recipe
 from edgewright.quantization import QAT, Precision
 from edgewright.search import read_record
 from edgewright.search._record import keep_facts
-from edgewright.search._store import TrialStore, database_url
+from edgewright.search._storage import locate_store
+from edgewright.search._store import TrialStore
 from edgewright.search._trial import Trial
 
 
@@ -45,7 +46,7 @@ TRIALS = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    store = TrialStore(database_url(tmp_path), seed=0)
+    store = TrialStore(locate_store(tmp_path), seed=0)
     builder = SimpleNamespace(
         settings=SimpleNamespace(budget=ew.Budget(size="60 B"),
                                  task=SimpleNamespace(metric=ACCURACY)),
@@ -85,13 +86,13 @@ def test_a_search_says_how_well_it_predicts_and_where_its_time_went(folder: Path
 
 
 def test_trials_keep_their_places_when_they_are_measured_again(folder: Path) -> None:
-    store = TrialStore(database_url(folder), seed=0)
+    store = TrialStore(locate_store(folder), seed=0)
     store.add(TRIALS[0].replace(score=0.94))
     assert [(trial.name, trial.score) for trial in store.trials()] == [
         ("quantized", 0.94), ("00-1", 0.9)]
 
 
 def test_a_search_without_a_candidate_is_refused(tmp_path: Path) -> None:
-    TrialStore(database_url(tmp_path), seed=0)
+    TrialStore(locate_store(tmp_path), seed=0)
     with pytest.raises(StorageError, match="has measured no candidate yet"):
         read_record(tmp_path)

@@ -159,7 +159,7 @@ def test_trials_in_postgresql(postgres: str, tmp_path: Path) -> None:
     store, other = (open_store(tmp_path / name, url, 0) for name in ("a", "b"))
     number, factors = store.ask()
     first = make_trial("00-1", Proposal(number=number, factors=factors))
-    store.tell(first, cost_ratio=0.9)
+    store.tell(first, first.score, excess=-0.1)
     store.seconds = 12.5
     store.record_failure("01-1", "it diverged")
     again = open_store(tmp_path / "a", url, 0)

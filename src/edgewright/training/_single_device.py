@@ -97,7 +97,7 @@ def make_fabric(config: Training, devices: int, strategy: str | Strategy,
                          ) from error
     if isinstance(fabric.strategy.precision, MixedPrecision):
         # Its inputs would be rounded; autocast converts what the layers need.
-        fabric.strategy.precision.convert_input = _keep
+        fabric.strategy.precision.convert_input = _keep  # type: ignore[method-assign]
     return fabric
 
 
