@@ -12,7 +12,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import random
 import time
 import warnings
 from collections.abc import Sequence
@@ -92,7 +91,7 @@ def _subset(place: int, program: Program, task: Task,
 
 def _draw(program: Program, count: int, seed: int) -> Sequence[Branch]:
     branches = [branch for branch in find_branches(program) if branch.name not in _FIRST_OF_STAGE]
-    places = sorted(random.Random(seed).sample(range(len(branches)), count))
+    places = sorted(np.random.default_rng(seed).choice(len(branches), count, replace=False))
     return [branches[place] for place in places]
 
 

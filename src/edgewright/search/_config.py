@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Final, Literal, final
 
 from pydantic import Field
 
@@ -31,6 +31,8 @@ class Search(Settings):
         race: Share of the time in which candidates compete; the winner is trained in the rest.
         candidates: Largest number of candidates in the first round.
         survivors: One of this many candidates survives each round.
+        sampler: What proposes how damages are weighed: ``gp``, a Gaussian process over the scores
+            so far, or ``random``, as a baseline.
 
     Example:
         >>> Search(race=0.2).race
@@ -49,3 +51,4 @@ class Search(Settings):
     race: float = Field(default=0.3, gt=0, lt=1)
     candidates: int = Field(default=9, ge=1)
     survivors: int = Field(default=3, ge=2)
+    sampler: Literal["gp", "random"] = "gp"

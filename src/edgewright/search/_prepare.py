@@ -36,7 +36,7 @@ from edgewright.search._record import keep_facts
 from edgewright.search._searcher import Searcher
 from edgewright.search._space import make_space
 from edgewright.search._storage import locate_store, remember_store
-from edgewright.search._store import TrialStore
+from edgewright.search._store import Sampler, TrialStore
 from edgewright.search._time_budget import TimeBudget
 from edgewright.search._trial import Trial
 from edgewright.search._trial_maker import TrialMaker
@@ -73,7 +73,8 @@ def open_search(settings: RunSettings, config: Search, folder: Path, seconds: fl
     identity = run_identity(settings.original, settings.task, budget, config, settings.seed,
                             settings.teacher_name)
     directory = RunDirectory.open(folder, identity)
-    trials = open_store(folder, store, settings.seed, shrinks=not budget.limits_costs)
+    trials = open_store(folder, store, settings.seed, config.sampler,
+                        shrinks=not budget.limits_costs)
     executor.prepare(settings, config, identity)
     time = TimeBudget(seconds, used=trials.seconds + clock.monotonic() - since)
     quantized = write_recipe(_QUANTIZED, None, config)
@@ -95,10 +96,11 @@ def open_search(settings: RunSettings, config: Search, folder: Path, seconds: fl
                        ranking, finish_seconds, trials.remember("workers", executor.workers))
 
 
-def open_store(folder: Path, url: str | None, seed: int, *, shrinks: bool = False) -> TrialStore:
+def open_store(folder: Path, url: str | None, seed: int, sampler: Sampler = "gp", *,
+               shrinks: bool = False) -> TrialStore:
     """Open the storage of a search's trials, and note in its directory where it is."""
     location = locate_store(folder, url)
-    store = TrialStore(location, seed, shrinks=shrinks)
+    store = TrialStore(location, seed, sampler, shrinks=shrinks)
     if url is not None:
         remember_store(folder, location)
     return store

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar, final
+from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar, final
 
 import optuna
 
@@ -25,6 +25,7 @@ _CHOSEN: Final = "chosen"
 _PHASES: Final = "phases"
 _FAILURES: Final = "failures"
 
+Sampler = Literal["gp", "random"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -57,7 +58,7 @@ class TrialStore:
         MissingExtraError: The driver of the database is not installed.
     """
 
-    def __init__(self, location: StoreLocation, seed: int, sampler: str = "gp", *,
+    def __init__(self, location: StoreLocation, seed: int, sampler: Sampler = "gp", *,
                  shrinks: bool = False) -> None:
         self._names = ("blocks", "widths", *(["shrink"] if shrinks else []))
         self.location = location
