@@ -1,4 +1,4 @@
-"""What fitting the remaining layers recovers after blocks were removed, and which damages rank best.
+"""What fitting the remaining layers recovers after blocks were removed, and which damages rank.
 
 Random subsets of the blocks of ResNet-56 are removed, and the remaining layers are fitted without
 training. The loss on validation samples after the fit is compared with the sum of predicted
@@ -12,6 +12,7 @@ Example:
 from __future__ import annotations
 
 import argparse
+import random
 import time
 import warnings
 from collections.abc import Sequence
@@ -58,9 +59,9 @@ def _damages(name: str, program: Program, task: Task,
     row = stored(settings.results).get(f"damages, {name}")
     if row is None:
         since = time.process_time()
+        shown = task.train.sample(settings.samples, seed=settings.seed)
         found = measure_block_damages(
-            program, find_branches(program), task.train.sample(settings.samples, seed=settings.seed),
-            task.goal, layers=_LAYERS[name], seed=settings.seed)
+            program, find_branches(program), shown, task.goal, layers=_LAYERS[name], seed=settings.seed)
         row = {**provenance(_PACKAGES, seed=settings.seed),
                "cpu_seconds": round(time.process_time() - since, 1), "alone": dict(found.alone),
                "pairs": [[*names, rise] for names, rise in found.pairs.items()]}
@@ -91,7 +92,8 @@ def _subset(place: int, program: Program, task: Task,
 
 def _draw(program: Program, count: int, seed: int) -> Sequence[Branch]:
     branches = [branch for branch in find_branches(program) if branch.name not in _FIRST_OF_STAGE]
-    places = sorted(np.random.default_rng(seed).choice(len(branches), count, replace=False))
+    chance = random.Random(seed)  # noqa: S311 - a draw that can be repeated
+    places = sorted(chance.sample(range(len(branches)), count))
     return [branches[place] for place in places]
 
 
