@@ -19,7 +19,7 @@ from edgewright.bundle import _lzma, _packing
 from edgewright.bundle._archive import MANIFEST, member_names, seal, sha256
 from edgewright.bundle._external_data import refers_to_other_files
 from edgewright.core import FORMAT_VERSION, Manifest, ModelSpec, Segment
-from edgewright.errors import BundleError, UsageError
+from edgewright.errors import BundleError
 
 _MAX_MANIFEST_BYTES: Final = 1 << 26
 _MAX_SEGMENTS_BYTES: Final = 1 << 31   # an ONNX file cannot be larger
@@ -100,7 +100,7 @@ def _read_manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
         where = ".".join(map(str, first["loc"]))
         raise BundleError(f"{path}: the manifest cannot be read: {where}: {first['msg']}; "
                           f"{_COPY_AGAIN}") from error
-    except (ValueError, UsageError) as error:
+    except ValueError as error:
         raise BundleError(f"{path}: the manifest cannot be read: {error}; {_COPY_AGAIN}") from error
 
 

@@ -82,8 +82,9 @@ def _check_drawing(session: Session, bundle: Path, source: Path) -> None:
 def _draw(source: Path, result: Any, target: Path) -> None:
     from edgewright.runtime import draw
 
+    drawn = draw(source, result)
     try:
-        draw(source, result).save(target)
+        drawn.save(target)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StorageError(f"{target} cannot be written: {reason}; name a file such as "

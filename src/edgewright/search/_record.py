@@ -139,8 +139,9 @@ def _count_bits(recipe: Recipe, facts: SearchFacts) -> dict[int, int]:
     removed = () if recipe.blocks is None else recipe.blocks.remove
     gone = {tensor for block in removed for tensor in facts.blocks.get(block, ())}
     stored = (scheme.layers.get(weight) for weight in facts.weights if weight not in gone)
-    return dict(Counter(bits for layer in stored
-                        if (bits := scheme.weights if layer is None else layer.weights)))
+    found: list[int] = [bits for layer in stored
+                        if (bits := scheme.weights if layer is None else layer.weights)]
+    return dict(Counter(found))
 
 
 def _quantized_training(scheme: Quantization | None) -> Training | None:
