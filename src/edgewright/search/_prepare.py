@@ -66,7 +66,7 @@ def prepare_search(settings: RunSettings, config: Search, folder: Path, seconds:
     finish_seconds = trials.remember("seconds to finish", _FINISHES * (clock.monotonic() - since))
     planner = make_planner(settings, config, folder, builder, trials, quantized)
     return Searcher(builder, planner, config, trials, time, settings.log, directory,
-                    finish_seconds, executor, trials.remember("workers", executor.workers))
+                    finish_seconds, executor, executor.workers)
 
 
 def open_store(folder: Path, url: str | None, seed: int) -> TrialStore:

@@ -61,7 +61,7 @@ class Searcher:
         directory: The search's directory, for its result.
         finish_seconds: Time to keep for finishing the best file.
         executor: Builds candidates, here or on other machines.
-        workers: How many candidates are built at once; kept when the search goes on elsewhere.
+        workers: How many candidates are asked for at once; a search that goes on keeps the number.
     """
 
     builder: Builder
@@ -85,6 +85,7 @@ class Searcher:
         """
         self.planner.check_feasible(self.store.trials())
         self._check_time()
+        self.workers = self.store.remember("workers", self.workers)
         self._tried = [lengthen(trial.recipe, self.config, 0.0, 0.0).replace(name="")
                        for trial in self.store.first_trials()]
         standing = self._race()
