@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -25,11 +26,12 @@ from edgewright.search import read_record
 from edgewright.search._candidate import Built, Candidate, Failure, attempt
 from edgewright.search._executor import InProcess
 from edgewright.search._prepare import open_search
-from edgewright.search._ray import RayExecutor, connect
-from edgewright.search._ray_worker import Delivery, build_on_worker
+from edgewright.search._ray import RayExecutor, _pickle, connect
+from edgewright.search._ray_worker import Delivery, WorkerInputs, build_on_worker
 from edgewright.search._storage import locate_store
 from edgewright.search._store import TrialStore
 from edgewright.search._trial import Trial, find_front
+from edgewright.task import load_model
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs the extra ray")
@@ -155,6 +157,18 @@ def test_a_candidate_fails_alone(executor: RayExecutor, settings: RunSettings, t
     assert good == Built(Figures(), 1.0, 1.0)
     assert {path.name: path.read_bytes() for path in begun.parent.rglob("*.txt")} == {
         "a.txt": b"begun before", "c.txt": b"new"}
+
+
+def test_classes_of_the_users_own_files_travel_by_value(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text("from torch import nn\nclass Own(nn.Linear):\n    pass\n"
+                    "def make():\n    return Own(2, 3)\n")
+    own = load_model(f"{file}:make")
+    sent = _pickle(WorkerInputs(b"", cast(Any, own), BUDGET, 0, "net", SEARCH, None))
+    del sys.modules[type(own).__module__]  # as on a worker
+    found = ray.cloudpickle.loads(sent)
+    assert type(found.task).__name__ == "Own"
+    assert torch.equal(cast(Any, found.task).weight, cast(Any, own).weight)
 
 
 def on_a_node_that_dies(victim: str, marker: Path) -> Callable[..., Delivery | Failure]:

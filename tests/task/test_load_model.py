@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from edgewright.errors import BudgetError, MissingExtraError, ModelError, UsageError
-from edgewright.task import load_model, load_weights
+from edgewright.task import load_model, load_weights, user_modules
 
 SHARED = Path(os.environ.get("EDGEWRIGHT_SHARED",
                              Path(__file__).parents[2].parent / "shared")) / "models"
@@ -64,6 +64,15 @@ def test_a_file_is_run_and_its_factory_called(net: Any) -> None:
     assert isinstance(module.get_submodule("0"), nn.Linear)
     assert not module.training
     assert sys.path == path
+
+
+def test_modules_that_no_other_process_can_import_are_known(tmp_path: Path) -> None:
+    (tmp_path / "beside_the_net.py").write_text("WIDTH = 3\n")
+    (tmp_path / "net.py").write_text("from torch import nn\nfrom beside_the_net import WIDTH\n"
+                                     "def make():\n    return nn.Linear(2, WIDTH)\n")
+    load_model(f"{tmp_path / 'net.py'}:make")
+    assert {Path(str(module.__file__)).name for module in user_modules()
+            if Path(str(module.__file__)).parent == tmp_path} == {"net.py", "beside_the_net.py"}
 
 
 def test_a_file_is_found_from_the_working_directory(net: Any,

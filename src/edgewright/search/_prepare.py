@@ -93,7 +93,7 @@ def open_search(settings: RunSettings, config: Search, folder: Path, seconds: fl
                           MetricLimits(budget, builder.original, builder.validated))
         maker = TrialMaker(builder, executor, trials, ranking, progress, log)
         yield Searcher(builder, maker, planner, config, trials, time, log, publisher, progress,
-                       ranking, finish_seconds, trials.remember("workers", executor.workers))
+                       ranking, finish_seconds, executor.workers)
 
 
 def open_store(folder: Path, url: str | None, seed: int, sampler: Sampler = "gp", *,

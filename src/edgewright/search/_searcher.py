@@ -68,7 +68,7 @@ class Searcher:
         progress: Shows and counts the time of every phase.
         ranking: Which trial is the best.
         finish_seconds: Time to keep for finishing the best file.
-        workers: How many candidates are built at once; kept when the search goes on elsewhere.
+        workers: How many candidates are asked for at once; a search that goes on keeps the number.
     """
 
     builder: Builder
@@ -99,6 +99,7 @@ class Searcher:
     def _search(self) -> Result:
         self.planner.check_feasible(self.store.trials())
         self._check_time()
+        self.workers = self.store.remember("workers", self.workers)
         self._tried = [lengthen(trial.recipe, self.config, 0.0).replace(name="")
                        for trial in self.store.first_trials()]
         raced = {trial.name for trial in self._race()}
