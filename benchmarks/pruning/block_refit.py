@@ -1,4 +1,4 @@
-"""What fitting the remaining layers recovers after blocks were removed, and which damages rank best.
+"""What a fit of the remaining layers recovers after blocks went, and which damages rank best.
 
 Random subsets of the blocks of ResNet-56 are removed, and the remaining layers are fitted without
 training. The loss on validation samples after the fit is compared with the sum of predicted
@@ -12,14 +12,14 @@ Example:
 from __future__ import annotations
 
 import argparse
-import random
 import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import edgewright as ew
+import numpy as np
+
 from benchmarks.common.paths import RESNETS, RESULTS
 from benchmarks.common.result_rows import keep, provenance, stored
 from edgewright.channels import Branch, find_branches, remove_branches
@@ -60,9 +60,9 @@ def _damages(name: str, program: Program, task: Task,
     row = stored(settings.results).get(f"damages, {name}")
     if row is None:
         since = time.process_time()
-        found = measure_block_damages(
-            program, find_branches(program), task.train.sample(settings.samples, seed=settings.seed),
-            task.goal, layers=_LAYERS[name], seed=settings.seed)
+        samples = task.train.sample(settings.samples, seed=settings.seed)
+        found = measure_block_damages(program, find_branches(program), samples, task.goal,
+                                      layers=_LAYERS[name], seed=settings.seed)
         row = {**provenance(_PACKAGES, seed=settings.seed),
                "cpu_seconds": round(time.process_time() - since, 1), "alone": dict(found.alone),
                "pairs": [[*names, rise] for names, rise in found.pairs.items()]}
@@ -93,8 +93,8 @@ def _subset(place: int, program: Program, task: Task,
 
 def _draw(program: Program, count: int, seed: int) -> Sequence[Branch]:
     branches = [branch for branch in find_branches(program) if branch.name not in _FIRST_OF_STAGE]
-    places = sorted(random.Random(seed).sample(range(len(branches)), count))
-    return [branches[place] for place in places]
+    chosen = np.random.default_rng(seed).choice(len(branches), count, replace=False)
+    return [branches[place] for place in sorted(chosen)]
 
 
 def _evaluate(program: Program, task: Task, settings: argparse.Namespace) -> dict[str, float]:

@@ -71,4 +71,4 @@ def test_a_metric_is_predicted_from_what_is_lost_on_the_validation_split() -> No
     bounded = MetricLimits(ew.Budget(accuracy="85 %"), LIMITS.original, LIMITS.validated)
     assert bounded.excess(sized("a", 1.0, 0.95)) == 0.0  # 0.90 + 0.95 - 0.99
     assert bounded.excess(sized("a", 1.0, 0.93)) == pytest.approx(0.01)
-    assert bounded.excess(timed("unknown", 1.0, 0.5, ())) == float("inf")
+    assert bounded.excess(timed("unknown", 1.0, 0.5, ("a",))) == float("inf")
