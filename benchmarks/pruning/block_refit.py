@@ -12,13 +12,12 @@ Example:
 from __future__ import annotations
 
 import argparse
+import random
 import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
-
-import numpy as np
 
 from benchmarks.common.paths import RESNETS, RESULTS
 from benchmarks.common.result_rows import keep, provenance, stored
@@ -93,8 +92,8 @@ def _subset(place: int, program: Program, task: Task,
 
 def _draw(program: Program, count: int, seed: int) -> Sequence[Branch]:
     branches = [branch for branch in find_branches(program) if branch.name not in _FIRST_OF_STAGE]
-    chosen = np.random.default_rng(seed).choice(len(branches), count, replace=False)
-    return [branches[place] for place in sorted(chosen)]
+    places = random.Random(seed).sample(range(len(branches)), count)  # noqa: S311 - no secret
+    return [branches[place] for place in sorted(places)]
 
 
 def _evaluate(program: Program, task: Task, settings: argparse.Namespace) -> dict[str, float]:
