@@ -24,6 +24,7 @@ from edgewright.search._trial import Factors, Proposal, Trial, find_front
 
 _QUANTIZED_SHARE: Final = 0.3  # of the winner's training, with quantization
 _REPEATS: Final = 5            # proposals in a row without a new answer that end a round
+_FIRST_SHRINK: Final = 0.5     # size in a plan, if no cost is limited
 _TIGHTENED: Final = 3          # times that limits are corrected for a candidate above one
 
 
@@ -103,7 +104,8 @@ class Searcher:
         trials = self.store.trials()
         self.planner.check_feasible(trials)
         self._check_time()
-        return SearchPlan(tuple(self.planner.answers(Factors(), trials)),
+        first = Factors(shrink=_FIRST_SHRINK)
+        return SearchPlan(tuple(self.planner.answers(first, trials)),
                           tuple(self._plan_rounds()), self.time.left, self.finish_seconds)
 
     def _publish(self, result: Result) -> Result:
