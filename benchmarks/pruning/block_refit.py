@@ -1,4 +1,4 @@
-"""What fitting the remaining layers recovers after blocks were removed, and which damages rank.
+"""What a fit of the remaining layers recovers after blocks went, and which damages rank best.
 
 Random subsets of the blocks of ResNet-56 are removed, and the remaining layers are fitted without
 training. The loss on validation samples after the fit is compared with the sum of predicted
@@ -59,9 +59,9 @@ def _damages(name: str, program: Program, task: Task,
     row = stored(settings.results).get(f"damages, {name}")
     if row is None:
         since = time.process_time()
-        shown = task.train.sample(settings.samples, seed=settings.seed)
-        found = measure_block_damages(
-            program, find_branches(program), shown, task.goal, layers=_LAYERS[name], seed=settings.seed)
+        samples = task.train.sample(settings.samples, seed=settings.seed)
+        found = measure_block_damages(program, find_branches(program), samples, task.goal,
+                                      layers=_LAYERS[name], seed=settings.seed)
         row = {**provenance(_PACKAGES, seed=settings.seed),
                "cpu_seconds": round(time.process_time() - since, 1), "alone": dict(found.alone),
                "pairs": [[*names, rise] for names, rise in found.pairs.items()]}
@@ -92,9 +92,8 @@ def _subset(place: int, program: Program, task: Task,
 
 def _draw(program: Program, count: int, seed: int) -> Sequence[Branch]:
     branches = [branch for branch in find_branches(program) if branch.name not in _FIRST_OF_STAGE]
-    chance = random.Random(seed)  # noqa: S311 - a draw that can be repeated
-    places = sorted(chance.sample(range(len(branches)), count))
-    return [branches[place] for place in places]
+    places = random.Random(seed).sample(range(len(branches)), count)  # noqa: S311 - no secret
+    return [branches[place] for place in sorted(places)]
 
 
 def _evaluate(program: Program, task: Task, settings: argparse.Namespace) -> dict[str, float]:

@@ -55,10 +55,11 @@ def randomized(model: nn.Module) -> nn.Module:
     """The model with random norms, in evaluation mode."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight.data, module.running_var):
-                tensor.uniform_(0.5, 1.5)
-            for tensor in (module.bias.data, module.running_mean):
-                tensor.uniform_(-0.5, 0.5)
+            for name, tensor in module.state_dict().items():
+                if name in {"weight", "running_var"}:
+                    tensor.uniform_(0.5, 1.5)
+                elif tensor.is_floating_point():
+                    tensor.uniform_(-0.5, 0.5)
     return model.eval()
 
 
@@ -143,8 +144,9 @@ def test_later_layers_see_the_errors_of_earlier_ones() -> None:
     refit = refit_layers(program, remove(program, "2"), split, ridge=EXACT)
     before, after = values_of(program, x), values_of(refit.program, x)
     assert refit.fitted == ("1.conv2", "3.conv1", "3.conv2", "6")
-    reads = next(node for node in refit.program.calls() if node.name == "conv2d_5").args[0]
-    expected = least_squares(patches(after[reads.name]), rows(before["batch_norm_4"]))
+    first = next(node for node in refit.program.calls() if node.name == "conv2d_5")
+    expected = least_squares(patches(after[first.all_input_nodes[0].name]),
+                             rows(before["batch_norm_4"]))
     np.testing.assert_allclose(rows(after["batch_norm_4"]), expected, atol=1e-3)
 
 

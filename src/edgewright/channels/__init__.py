@@ -1,7 +1,7 @@
 """Channel groups: which channels are coupled, and how to remove them with a numerical proof."""
 
 from edgewright.channels._apply import Applied, apply_to
-from edgewright.channels._branch_removal import remove_branch, remove_branches
+from edgewright.channels._branch_removal import bypass_branches, remove_branch, remove_branches
 from edgewright.channels._branches import (
     Branch,
     as_node,
@@ -43,6 +43,7 @@ __all__ = [
     "Widths",
     "apply_to",
     "as_node",
+    "bypass_branches",
     "compute_group_widths",
     "count_channels",
     "find_branch_calls",

@@ -69,6 +69,31 @@ def remove_branches(program: Program, branches: Sequence[Branch]) -> Program:
         >>> [branch.name for branch in find_branches(remove_branches(program, (first, last)))]
         ['1']
     """
+    shortened = bypass_branches(program, branches)
+    refresh_shapes(shortened.graph_module)
+    _prove(program, shortened, branches)
+    return shortened
+
+
+def bypass_branches(program: Program, branches: Sequence[Branch]) -> Program:
+    """Remove branches from a copy of the program without checking the result, for measurements.
+
+    See `remove_branches`. The shapes of tensors are not computed again either; they do not change.
+
+    Raises:
+        UsageError: As for `remove_branches`.
+
+    Example:
+        >>> from edgewright.channels import find_branches
+        >>> class Residual(torch.nn.Linear):
+        ...     def forward(self, x):
+        ...         return x + super().forward(x).relu()
+        >>> program = Program.capture(torch.nn.Sequential(Residual(4, 4), Residual(4, 4)),
+        ...                           torch.zeros(1, 4))
+        >>> short = bypass_branches(program, find_branches(program)[:1])
+        >>> sorted(short.state_dict())
+        ['1.bias', '1.weight']
+    """
     shortened = program.copy()
     module = shortened.graph_module
     totals = _find_totals(shortened, branches)
@@ -82,8 +107,6 @@ def remove_branches(program: Program, branches: Sequence[Branch]) -> Program:
             _bypass(module.graph, total, branch, branches[:index])
     drop_unused_tensors(module)
     module.recompile()
-    refresh_shapes(module)
-    _prove(program, shortened, branches)
     return shortened
 
 

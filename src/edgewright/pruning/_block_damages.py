@@ -10,7 +10,7 @@ from typing import Any, Final, final
 import torch
 from torch.utils import _pytree as pytree
 
-from edgewright.channels import Branch, as_node, find_branches, remove_branches
+from edgewright.channels import Branch, as_node, bypass_branches, find_branches
 from edgewright.goals import Goal
 from edgewright.graph import bytes_of
 from edgewright.program import Program, fold_batch_norm
@@ -37,7 +37,8 @@ class BlockDamages:
 
     Attributes:
         alone: Without one branch, by its name; at least 0, infinite if the loss becomes NaN.
-        pairs: Without two adjacent branches together, minus the rises without each.
+        pairs: Without two adjacent branches together, but at least the larger rise without one of
+            them, minus the rises without each.
     """
 
     alone: Mapping[str, float]
@@ -80,11 +81,13 @@ def measure_block_damages(program: Program, branches: Sequence[Branch], split: S
     """
     meter = _Meter(program, split, goal, layers, seed)
     alone = {branch.name: max(0.0, meter.measure((branch,))) for branch in branches}
-    pairs = {(first.name, second.name):
-             meter.measure((first, second)) - alone[first.name] - alone[second.name]
-             for first, second in find_adjacent(program, branches)}
-    return BlockDamages(alone, {names: rise for names, rise in pairs.items()
-                                if math.isfinite(rise)})
+    pairs = {}
+    for first, second in find_adjacent(program, branches):
+        each = alone[first.name], alone[second.name]
+        extra = max(meter.measure((first, second)), *each) - sum(each)
+        if math.isfinite(extra):
+            pairs[first.name, second.name] = extra
+    return BlockDamages(alone, pairs)
 
 
 def find_adjacent(program: Program, branches: Sequence[Branch]) -> Iterator[tuple[Branch, Branch]]:
@@ -119,7 +122,7 @@ class _Meter:
 
     def measure(self, branches: Sequence[Branch]) -> float:
         """The rise of the loss; infinite if it becomes NaN."""
-        shortened = remove_branches(self._program, [
+        shortened = bypass_branches(self._program, [
             self._branches[branch.total, branch.operand] for branch in branches])
         plan = plan_refit(self._program, shortened, self._layers * len(branches))
         refitter = Refitter(shortened, plan, ridge=_RIDGE, seed=self._seed, most_rows=_ROWS)

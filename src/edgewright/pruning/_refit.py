@@ -278,8 +278,8 @@ class Refitter(Interpreter):
         rows, step = len(value) * positions, max(1, _CHUNK_ROWS // positions)
         chosen = torch.zeros(rows, dtype=torch.bool)
         chosen[torch.randperm(rows, generator=self._random)[:self._most_rows]] = True
-        for x, y, mask in zip(value.split(step), targets.split(step),
-                              chosen.split(step * positions), strict=True):
+        for x, y, mask in zip(torch.split(value, step), torch.split(targets, step),
+                              torch.split(chosen, step * positions), strict=True):
             found = flatten_observations(layer, weight, x, y)
             moments.add(*(rows[mask] for rows in found))
         return moments

@@ -27,6 +27,7 @@ from edgewright.search._trial import Factors, Proposal, Trial, find_front
 from edgewright.search._trial_maker import TrialMaker, name_of, proposal_of
 
 _EXITS_SHARE: Final = 0.15   # of the time after the race, for variants with exits
+_FIRST_SHRINK: Final = 0.5   # size in a plan, if no cost is limited
 _REPEATS: Final = 5          # proposals in a row without a new answer that end a round
 _TIMING_SHARE: Final = 0.01  # of the time, for timing the best candidates together
 _SURROUNDINGS: Final = 1.5   # of the time to build the quantized original: what else a build does
@@ -125,7 +126,8 @@ class Searcher:
         trials = self.store.trials()
         self.planner.check_feasible(trials)
         self._check_time()
-        return SearchPlan(tuple(self.planner.answers(Factors(), trials)),
+        first = Factors(shrink=_FIRST_SHRINK)
+        return SearchPlan(tuple(self.planner.answers(first, trials)),
                           tuple(self._plan_rounds()), self.time.left, self.finish_seconds)
 
     def _finish_others(self, best: Trial) -> None:
