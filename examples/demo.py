@@ -21,8 +21,10 @@ SEED = 0
 SECONDS = 170  # for everything
 BUDGET = ew.Budget(size="30 %", macs="33 %", energy="50 %", max_drop="1 %", accuracy="90 %")
 TRAINING = ew.Training(time=60, batch_size=64, lr=0.05, schedule="one_cycle", augment=False)
-SEARCH = ew.Search(training=TRAINING, candidates=3, quantized_training=ew.Training(
-    time=60, batch_size=64, lr=0.002, weight_decay=1e-5, clip_norm=1.0, augment=False))
+SEARCH = ew.Search(
+    quantize=ew.Quantization(calibration_samples=128), training=TRAINING, samples=128,
+    candidates=3, quantized_training=ew.Training(
+        time=60, batch_size=64, lr=0.002, weight_decay=1e-5, clip_norm=1.0, augment=False))
 
 
 def main() -> None:
