@@ -33,8 +33,7 @@ BUDGETS: Final = ("size=12%,macs=30%", "size=8%,macs=20%", "size=5%,macs=12%")
 _TRAINING: Final = ew.Training(time=60, batch_size=64, lr=0.05, schedule="one_cycle", augment=False)
 _QUANTIZED: Final = ew.Training(time=60, batch_size=64, lr=0.002, weight_decay=1e-5, clip_norm=1.0,
                                 augment=False)
-SEARCH: Final = ew.Search(training=_TRAINING, final_training=_TRAINING,
-                          quantized_training=_QUANTIZED, exits=None)
+SEARCH: Final = ew.Search(training=_TRAINING, quantized_training=_QUANTIZED, exits=None)
 VARIANTS: Final = {"joint": SEARCH, "one after the other": SEARCH,
                    "first answer": SEARCH.replace(candidates=1),
                    "random proposals": SEARCH.replace(sampler="random")}

@@ -23,7 +23,7 @@ from edgewright.task import Task
 
 BUDGET = ew.Budget(size="60 %", macs="70 %", max_drop="30 %")
 SHORT = ew.Training(epochs=1, time=60, batch_size=32, lr=0.02, augment=False)
-QUICK = ew.Search(training=SHORT, final_training=SHORT, quantized_training=SHORT, samples=32,
+QUICK = ew.Search(training=SHORT, quantized_training=SHORT, samples=32,
                   candidates=2, survivors=2,
                   quantize=ew.Quantization(calibration_samples=64, range_estimator="minmax"))
 

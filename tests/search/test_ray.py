@@ -37,7 +37,7 @@ ray = pytest.importorskip("ray", reason="needs the extra ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs the extra ray")
 
 SHORT = ew.Training(epochs=1, time=60, batch_size=40, lr=0.02, schedule="constant")
-SEARCH = ew.Search(training=SHORT, final_training=SHORT, quantized_training=SHORT, exits=None,
+SEARCH = ew.Search(training=SHORT, quantized_training=SHORT, exits=None,
                    samples=32, candidates=4, survivors=2,
                    quantize=ew.Quantization(calibration_samples=32, range_estimator="minmax"))
 BUDGET = ew.Budget(size="70 %")

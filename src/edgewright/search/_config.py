@@ -12,6 +12,9 @@ from edgewright.quantization import Quantization
 from edgewright.training import SGD, Compute, Training
 
 _COMPUTE: Final = Compute(precision="fastest", compile="auto")
+_TRAINING: Final = Training(time=60, lr=0.02, optimizer=SGD(nesterov=True), schedule="one_cycle",
+                            compute=_COMPUTE)
+_LARGER_LR: Final = 0.05
 
 
 @final
@@ -21,8 +24,8 @@ class Search(Settings):
     Attributes:
         quantize: The quantization of every candidate, except for the bits of individual weights.
         training: The training of every candidate in the race; the search sets its time.
-        final_training: The training of the best candidate, which is longer and so begins with
-            larger steps; the search sets its time.
+        final_training: The training of the best candidate; the search sets its time. None for
+            ``training`` if that was chosen, else for one with larger steps, as it is longer.
         quantized_training: The training with quantization of the best candidate; the search sets
             its time.
         exits: The early exits that variants of the best candidate are tried with; None tries none.
@@ -40,9 +43,8 @@ class Search(Settings):
     """
 
     quantize: Quantization = Quantization()
-    training: Training = Training(time=60, lr=0.02, schedule="one_cycle", compute=_COMPUTE)
-    final_training: Training = Training(time=60, lr=0.05, optimizer=SGD(nesterov=True),
-                                        schedule="one_cycle", compute=_COMPUTE)
+    training: Training = _TRAINING
+    final_training: Training | None = None
     quantized_training: Training = Training(time=60, lr=0.001, weight_decay=1e-5, clip_norm=1.0,
                                             compute=_COMPUTE)
     exits: EarlyExits | None = EarlyExits(places=2)
@@ -52,3 +54,17 @@ class Search(Settings):
     candidates: int = Field(default=9, ge=1)
     survivors: int = Field(default=3, ge=2)
     sampler: Literal["gp", "random"] = "gp"
+
+    def resolve_final_training(self) -> Training:
+        """The training of the best candidate.
+
+        Example:
+            >>> Search().resolve_final_training().lr
+            0.05
+            >>> Search(training=Training(time=60, lr=0.001)).resolve_final_training().lr
+            0.001
+        """
+        if self.final_training is not None:
+            return self.final_training
+        return (_TRAINING.replace(lr=_LARGER_LR) if self.training == _TRAINING
+                else self.training)

@@ -64,7 +64,7 @@ def train_out(recipe: Recipe, config: Search, seconds: float) -> Recipe:
     has_few_bits = any(one is not None and one < _EASY_BITS for one in bits)
     share = _FEW_BITS_SHARE if has_few_bits else _EASY_BITS_SHARE
     quantized = config.quantized_training.replace(time=share * seconds)
-    return _train(recipe, config.final_training, (1 - share) * seconds).replace(
+    return _train(recipe, config.resolve_final_training(), (1 - share) * seconds).replace(
         quantize=scheme.replace(method=QAT(training=quantized)))
 
 
