@@ -164,7 +164,8 @@ def test_classes_of_the_users_own_files_travel_by_value(tmp_path: Path) -> None:
     file.write_text("from torch import nn\nclass Own(nn.Linear):\n    pass\n"
                     "def make():\n    return Own(2, 3)\n")
     own = load_model(f"{file}:make")
-    sent = _pickle(WorkerInputs(b"", cast(Any, own), BUDGET, 0, "net", SEARCH, None))
+    sent = _pickle(WorkerInputs(b"", b"", cast(Any, own), BUDGET, 0, "net", SEARCH, None,
+                                 b""))
     del sys.modules[type(own).__module__]  # as on a worker
     found = ray.cloudpickle.loads(sent)
     assert type(found.task).__name__ == "Own"
