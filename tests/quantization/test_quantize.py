@@ -179,10 +179,10 @@ def test_quantized_programs_are_rejected(small_quantized: Program, colour_task: 
 
 
 @pytest.mark.parametrize(("wrong", "message"), [
-    ({"weights": 5}, "quantization to 5 bits is not supported; weights and activations can have "
-                     "8, 4, 3, 2, 1 bits"),
-    ({"activations": 16}, "quantization to 16 bits is not supported"),
-    ({"weights": "eight"}, "quantization to 'eight' bits is not supported"),
+    ({"weights": 5}, "Quantization: weights: quantization to 5 bits is not supported; weights and "
+                     "activations can have 8, 4, 3, 2, 1 bits"),
+    ({"activations": 16}, "Quantization: activations: quantization to 16 bits is not supported"),
+    ({"weights": "eight"}, "Quantization: weights: quantization to 'eight' bits is not supported"),
     ({"method": "magic"}, "Quantization: method: Input should be 'ptq' or 'qat', got 'magic'"),
     ({"calibration_samples": 0}, "Quantization: calibration_samples: Input should be greater "
                                  "than or equal to 1, got 0"),
