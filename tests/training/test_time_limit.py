@@ -355,8 +355,10 @@ def test_a_time_is_read_and_round_trips(given: Any, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"time": "20 days"}, "unknown unit 'days' in '20 days' for a duration; known: ms, s, m, "),
-    ({"time": "soon"}, "'soon' is not a quantity; write a number and a unit, as in '20 min'"),
+    ({"time": "20 days"}, "Training: time: unknown unit 'days' in '20 days' for a duration; known: "
+                          "ms, s, m, "),
+    ({"time": "soon"}, "Training: time: 'soon' is not a quantity; write a number and a unit, as in "
+                       "'20 min'"),
     ({"time": 0}, "Training: time: Input should be greater than 0, got 0"),
     ({"time": float("inf")}, "Training: time: Input should be a finite number, got inf"),
     ({"epochs": None}, "Training: epochs=None needs a limit on the time; give epochs or time")])
