@@ -103,5 +103,5 @@ def test_a_second_interrupt_leaves_at_once() -> None:
             time.sleep(2.5)  # the first interrupt is not repeated meanwhile
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-    shown, _ = process.communicate(timeout=60)
+    shown, _ = process.communicate(timeout=PATIENCE_S)
     assert shown.strip() == "KeyboardInterrupt"
