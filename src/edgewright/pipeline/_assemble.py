@@ -91,6 +91,14 @@ class Assembly:
         return calibrate_points(draft, self.task, choice.limit(self.exits.calibration),
                                 self.seed)[0]
 
+    def record(self, manifest: Manifest, original: Program, results: StageResults,
+               figures: Figures) -> Manifest:
+        """A manifest with what is known before the test, so that its file is about as large."""
+        return manifest.with_report(
+            compressed=manifest.report.compressed.with_(*figures.measurements),
+            simulated=Figures.of(*figures.metrics), stages=results.records,
+            layers=make_layer_records(original.costs(), results.program.costs()))
+
     def finish(self, original: Program, results: StageResults, directory: RunDirectory,
                log: RunLog) -> Manifest:
         """Export, choose thresholds, compare, measure; write the bundle and the report.

@@ -198,7 +198,8 @@ class Run:
         draft = self.assembly.trial(choice.apply(results.program), choice)
         session = Session(draft)
         figures, _ = evaluate_operating_point(session, task.val, task.goal)
-        written = write_bundle(self.context.directory.trial, draft.manifest, draft.segments)
+        manifest = self.assembly.record(draft.manifest, self.context.original, results, figures)
+        written = write_bundle(self.context.directory.trial, manifest, draft.segments)
         size = written.report.compressed.find("size_bytes")
         return TriedFile(
             figures.with_(*filter(None, [size])),

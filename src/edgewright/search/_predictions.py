@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -45,7 +46,7 @@ def compare_predictions(trials: Sequence[Trial],
 
     Returns:
         For each cost that at least two trials have: mean of ``|predicted - measured| / measured``,
-        and Spearman's rank correlation.
+        and Spearman's rank correlation, nan if either does not vary.
     """
     from scipy.stats import spearmanr  # noqa: PLC0415 - slow to import
 
@@ -54,7 +55,9 @@ def compare_predictions(trials: Sequence[Trial],
         pairs = _pairs(trials, name, figure)
         if len(pairs) > 1:
             error = sum(abs(a - b) / b for a, b in pairs) / len(pairs)
-            found[name] = error, float(spearmanr(*zip(*pairs, strict=True)).statistic)
+            varies = all(len(set(values)) > 1 for values in zip(*pairs, strict=True))
+            rank = spearmanr(*zip(*pairs, strict=True)).statistic if varies else math.nan
+            found[name] = error, float(rank)
     return found
 
 

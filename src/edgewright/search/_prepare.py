@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from edgewright.bundle import read_bundle
-from edgewright.core import Figures, Measurement, format_metric
+from edgewright.core import Budget, Figures, Limit, Measurement, format_metric
 from edgewright.pipeline import (
     Recipe,
     Run,
@@ -43,6 +43,7 @@ from edgewright.search._trial_maker import TrialMaker
 from edgewright.timing import measure_layers, time_in_integers
 
 _QUANTIZED: Final = "quantized"
+_GROWTH: Final = 512  # bytes of parity, latencies and the original's figures, compressed
 _FINISHES: Final = 4  # times that the baseline's measurement takes are kept for finishing
 
 
@@ -89,7 +90,7 @@ def open_search(settings: RunSettings, config: Search, folder: Path, seconds: fl
         with guard:
             planner = make_planner(config, builder, trials, progress, quantized)
             keep_facts(trials, builder, planner.space, seconds)
-        ranking = Ranking(budget, builder.original, trials, None if budget.limits_costs else
+        ranking = Ranking(planner.budget, builder.original, trials, None if budget.limits_costs else
                           MetricLimits(budget, builder.original, builder.validated))
         maker = TrialMaker(builder, executor, trials, ranking, progress, log)
         yield Searcher(builder, maker, planner, config, trials, time, log, publisher, progress,
@@ -104,6 +105,19 @@ def open_store(folder: Path, url: str | None, seed: int, sampler: Sampler = "gp"
     if url is not None:
         remember_store(folder, location)
     return store
+
+
+def leave_room(budget: Budget, original: Figures) -> Budget:
+    """The budget for candidates, whose files grow by what the test adds to their manifests.
+
+    Example:
+        >>> leave_room(Budget(size="10 kB"), Figures()).size.value
+        9488.0
+    """
+    if budget.size is None:
+        return budget
+    bound = budget.limits(original)["size"].bound
+    return budget.replace(size=Limit(value=max(1.0, bound - _GROWTH)))
 
 
 def _only(store: TrialStore) -> list[Trial]:
@@ -154,6 +168,7 @@ def make_planner(config: Search, builder: Builder, store: TrialStore, progress: 
     if budget.latency is not None:
         latency = measure_layers(space.program, space.groups, trial.figures["latency_ms"],
                                  path=folder / "latencies.json", timer=time_in_integers)
-    planner = Planner(space, damages, budget, builder.original, latency)
+    planner = Planner(space, damages, leave_room(budget, builder.original), builder.original,
+                      latency)
     store.add(trial.replace(predicted=planner.predict_unchanged()))
     return planner
