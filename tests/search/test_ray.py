@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import edgewright as ew
+from edgewright.bundle import read_bundle
 from edgewright.core import Figures, Measurement
 from edgewright.distill import CompiledTeacher
 from edgewright.errors import InputError, UsageError
@@ -95,9 +96,9 @@ def candidates(*names: str) -> list[Candidate]:
 
 
 def repeatable(folder: Path, trials: Sequence[Trial]) -> list[tuple[object, ...]]:
-    """All that does not depend on clocks, and the bytes of the files."""
-    return [(trial.name, trial.recipe, trial.proposal, trial.predicted, trial.figures["size_bytes"],
-             trial.score, trial.round, (trial.folder(folder) / "trial.edge").read_bytes())
+    """All that does not depend on clocks, and the bytes of the models."""
+    return [(trial.name, trial.recipe, trial.proposal, trial.predicted, trial.score, trial.round,
+             read_bundle(trial.folder(folder) / "trial.edge").segments)
             for trial in trials]
 
 
