@@ -28,6 +28,7 @@ from edgewright.search._trial_maker import TrialMaker, name_of, proposal_of
 
 _EXITS_SHARE: Final = 0.15   # of the time after the race, for variants with exits
 _FIRST_SHRINK: Final = 0.5   # size in a plan, if no cost is limited
+_SHORTEST_WITH_EXITS: Final = 60.0  # seconds of training, below which exits learn too little
 _REPEATS: Final = 5          # proposals in a row without a new answer that end a round
 _TIMING_SHARE: Final = 0.01  # of the time, for timing the best candidates together
 _SURROUNDINGS: Final = 1.5   # of the time to build the quantized original: what else a build does
@@ -250,7 +251,7 @@ class Searcher:
     def _try_exits(self, leader: Trial) -> Trial:
         """The best of the leading candidate and its variants with exits, equally trained."""
         exits, training = fit_exits_to(self.builder.settings, self.config), leader.recipe.recover
-        if exits is None or training is None or training.time is None:
+        if exits is None or training is None or (training.time or 0.0) < _SHORTEST_WITH_EXITS:
             return leader
         count = self.store.remember("exit variants", int(
             _EXITS_SHARE * (self.time.left - self.finish_seconds) / leader.seconds))
@@ -261,7 +262,7 @@ class Searcher:
             self.progress.begin("race", f"the best candidate {variant.place}")
             self.log.begin("exits", variant.place)
             variant_of = leader.replace(predicted={}, exits=None)
-            recipe = lengthen(variant.recipe, self.config, training.time)
+            recipe = lengthen(variant.recipe, self.config, training.time or 0.0)
             tried, = self.maker.rebuild([variant_of], [recipe], variant.place)
             standing += [tried] if tried.name != leader.name else []
         return self.ranking.rank(standing)[0]
