@@ -10,6 +10,7 @@ from edgewright.bundle import read_bundle
 from edgewright.core import Breach, Budget, Figures, Manifest, SearchRecord, TrialRecord
 from edgewright.errors import BudgetError, UsageError
 from edgewright.pipeline import measure_on_test, write_measured
+from edgewright.search._latencies import TRIED
 from edgewright.search._record import read_record
 from edgewright.task import Task
 
@@ -106,7 +107,7 @@ def _excess(breach: Breach) -> float:
 
 def _file(root: Path, trial: TrialRecord) -> Path:
     """Its bundle, verified if it was tested."""
-    return root / _TRIALS / trial.name / ("trial.edge" if trial.tested is None else "model.edge")
+    return root / _TRIALS / trial.name / (TRIED if trial.tested is None else "model.edge")
 
 
 def _original(record: SearchRecord, trial: TrialRecord, root: Path) -> Figures:

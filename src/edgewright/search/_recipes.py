@@ -111,3 +111,8 @@ def _write_scheme(answer: JointAnswer | None, config: Search) -> Quantization:
 
 def _limit_time(training: Training, seconds: float) -> Training | None:
     return training.replace(time=seconds) if seconds else None
+
+
+def training_seconds(training: Training | None) -> float:
+    """The time that a training may take; 0 without a training or a limit."""
+    return 0.0 if training is None else training.time or 0.0

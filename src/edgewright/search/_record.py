@@ -25,6 +25,7 @@ from edgewright.pipeline import Recipe
 from edgewright.quantization import QAT, Quantization
 from edgewright.search._builder import Builder
 from edgewright.search._predictions import compare_predictions
+from edgewright.search._recipes import training_seconds
 from edgewright.search._storage import find_store
 from edgewright.search._store import TrialStore
 from edgewright.search._trial import Trial, find_front
@@ -123,8 +124,8 @@ def _trial_record(root: Path, trial: Trial, facts: SearchFacts) -> TrialRecord:
     widths = None if recipe.prune is None else recipe.prune.widths
     return TrialRecord(
         name=trial.name, removed=removed, widths=widths or {}, bits=_count_bits(recipe, facts),
-        training_seconds=_seconds(recipe.recover),
-        quantized_training_seconds=_seconds(_quantized_training(recipe.quantize)),
+        training_seconds=training_seconds(recipe.recover),
+        quantized_training_seconds=training_seconds(_quantized_training(recipe.quantize)),
         predicted=trial.predicted, figures=trial.figures,
         tested=read_bundle(finished).manifest.report.compressed if finished.is_file() else None,
         score=trial.score, seconds=trial.seconds,
@@ -146,10 +147,6 @@ def _count_bits(recipe: Recipe, facts: SearchFacts) -> dict[int, int]:
 
 def _quantized_training(scheme: Quantization | None) -> Training | None:
     return scheme.method.training if scheme is not None and isinstance(scheme.method, QAT) else None
-
-
-def _seconds(training: Training | None) -> float:
-    return 0.0 if training is None else training.time or 0.0
 
 
 def _predictions(trials: Sequence[Trial]) -> tuple[CostPrediction, ...]:

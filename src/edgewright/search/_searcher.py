@@ -20,7 +20,7 @@ from edgewright.search._progress import SearchProgress
 from edgewright.search._publish import Publisher, keep_best
 from edgewright.search._race import Round, plan_race
 from edgewright.search._ranking import Ranking
-from edgewright.search._recipes import lengthen, train_out, write_recipe
+from edgewright.search._recipes import lengthen, train_out, training_seconds, write_recipe
 from edgewright.search._store import TrialStore
 from edgewright.search._time_budget import TimeBudget
 from edgewright.search._trial import Factors, Proposal, Trial, find_front
@@ -250,8 +250,9 @@ class Searcher:
 
     def _try_exits(self, leader: Trial) -> Trial:
         """The best of the leading candidate and its variants with exits, equally trained."""
-        exits, training = fit_exits_to(self.builder.settings, self.config), leader.recipe.recover
-        if exits is None or training is None or (training.time or 0.0) < _SHORTEST_WITH_EXITS:
+        exits = fit_exits_to(self.builder.settings, self.config)
+        seconds = training_seconds(leader.recipe.recover)
+        if exits is None or seconds < _SHORTEST_WITH_EXITS:
             return leader
         count = self.store.remember("exit variants", int(
             _EXITS_SHARE * (self.time.left - self.finish_seconds) / leader.seconds))
@@ -262,7 +263,7 @@ class Searcher:
             self.progress.begin("race", f"the best candidate {variant.place}")
             self.log.begin("exits", variant.place)
             variant_of = leader.replace(predicted={}, exits=None)
-            recipe = lengthen(variant.recipe, self.config, training.time or 0.0)
+            recipe = lengthen(variant.recipe, self.config, seconds)
             tried, = self.maker.rebuild([variant_of], [recipe], variant.place)
             standing += [tried] if tried.name != leader.name else []
         return self.ranking.rank(standing)[0]
