@@ -24,8 +24,8 @@ def identify(value: Any) -> str:
         >>> from edgewright.goals import Classification
         >>> identify(Classification())
         "Classification(output=None, class_weights=None, label_smoothing=0.0, metric=None, unit='')"
-        >>> identify(print)
-        'builtins.print'
+        >>> identify(len)
+        'builtins.len'
     """
     if is_dataclass(value) and not isinstance(value, type):
         settings = ", ".join(f"{entry.name}={identify(getattr(value, entry.name))}"

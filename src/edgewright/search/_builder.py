@@ -10,11 +10,12 @@ from typing import final
 
 from edgewright.bundle import read_bundle
 from edgewright.core import Figures
-from edgewright.pipeline import Result, Run, RunSettings, time_sessions
+from edgewright.pipeline import Result, Run, RunSettings
 from edgewright.runtime import Session
 from edgewright.search._candidate import Built, Candidate
 from edgewright.search._judge import AgreementJudge
 from edgewright.search._latencies import TRIED, as_latency, time_together
+from edgewright.search._quiet_timer import ORIGINAL, QuietTimer
 from edgewright.search._trial import Trial
 
 
@@ -27,7 +28,7 @@ class Builder:
         settings: Model, data, budget and seed.
         folder: The search's directory.
         baseline: The original's bundle.
-        session: The original's file, to time candidates against.
+        timer: Times candidates against the original's file.
         original: Its figures on the test split, with its latency.
         validated: Its figures on the validation split.
         judge: What candidates are compared by; None for the metric on the validation split.
@@ -36,7 +37,7 @@ class Builder:
     settings: RunSettings
     folder: Path
     baseline: Path
-    session: Session
+    timer: QuietTimer
     original: Figures
     validated: Figures
     judge: AgreementJudge | None = None
@@ -55,16 +56,15 @@ class Builder:
         """
         since = time.perf_counter()
         session = Session(read_bundle(candidate.folder(self.folder) / TRIED))
-        timed = time_sessions({"original": self.session, "trial": session}, self.settings.task.val)
-        latency = as_latency(session, timed["trial"], timed["original"], self.original)
+        timed = self.timer.time({candidate.name: session})
+        latency = as_latency(session, timed[candidate.name], timed[ORIGINAL], self.original)
         timing = time.perf_counter() - since
         return Trial(**candidate.facts(), figures=built.figures.with_(latency), score=built.score,
                      seconds=built.seconds + timing, timing_seconds=timing, exits=built.exits)
 
     def time_together(self, trials: Sequence[Trial], seconds: float) -> list[Trial]:
         """Trials with latencies that were measured together; see `time_together`."""
-        return time_together(trials, self.folder, self.session, self.original,
-                             self.settings.task.val, seconds=seconds)
+        return time_together(trials, self.folder, self.timer, self.original, seconds=seconds)
 
     def finish(self, trial: Trial) -> Result:
         """Verify a trial's file on the test split, and write its bundle and report."""

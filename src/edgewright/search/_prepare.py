@@ -17,7 +17,6 @@ from edgewright.pipeline import (
     RunSettings,
     evaluate_operating_point,
     run_identity,
-    time_sessions,
 )
 from edgewright.runtime import Session
 from edgewright.search._builder import Builder
@@ -30,6 +29,7 @@ from edgewright.search._metric_limits import MetricLimits
 from edgewright.search._planner import Planner
 from edgewright.search._progress import SearchProgress
 from edgewright.search._publish import Publisher, keep_best
+from edgewright.search._quiet_timer import QuietTimer
 from edgewright.search._ranking import Ranking
 from edgewright.search._recipes import write_recipe
 from edgewright.search._record import keep_facts
@@ -44,6 +44,7 @@ from edgewright.timing import measure_layers, time_in_integers
 
 _QUANTIZED: Final = "quantized"
 _GROWTH: Final = 512  # bytes of parity, latencies and the original's figures, compressed
+_WAITING_SHARE: Final = 0.05  # of the time, for measuring latencies again on a busy machine
 _FINISHES: Final = 4  # times that the baseline's measurement takes are kept for finishing
 
 
@@ -81,7 +82,7 @@ def open_search(settings: RunSettings, config: Search, folder: Path, seconds: fl
     quantized = write_recipe(_QUANTIZED, None, config)
     with SearchProgress.open(log, time, trials) as progress:
         progress.begin("prepare")
-        builder = make_builder(settings, folder, quantized)
+        builder = make_builder(settings, folder, quantized, _WAITING_SHARE * seconds)
         finish_seconds = trials.remember("seconds to finish",
                                          _FINISHES * (clock.monotonic() - since))
         publisher = Publisher(directory, trials, builder, progress, command or "")
@@ -126,14 +127,23 @@ def _only(store: TrialStore) -> list[Trial]:
     return trials if len(trials) == 1 else []
 
 
-def make_builder(settings: RunSettings, folder: Path, quantized: Recipe) -> Builder:
-    """Measure the original, unless that is done, and choose how candidates are compared."""
+def make_builder(settings: RunSettings, folder: Path, quantized: Recipe,
+                 patience: float) -> Builder:
+    """Measure the original, unless that is done, and choose how candidates are compared.
+
+    Args:
+        settings: Model, data, budget and seed.
+        folder: The search's directory.
+        quantized: The recipe that quantizes the original.
+        patience: Seconds for measuring latencies again on a busy machine.
+    """
     task, log = settings.task, settings.log
     run = Run.open(settings, quantized, folder / "trials" / _QUANTIZED, adjust=False)
     tested = run.measure_baseline().report.compressed
     baseline = run.context.directory.baseline
     session = Session(read_bundle(baseline))
-    latency = time_sessions({"original": session}, task.val)["original"]
+    timer = QuietTimer(session, task.val, patience, log)
+    latency = timer.time_original()
     validated = Figures.of(*evaluate_operating_point(session, task.val, task.goal)[0].metrics)
     judge = None
     if is_flattered(validated.metric, tested.metric) and can_mix(task.val):
@@ -141,7 +151,7 @@ def make_builder(settings: RunSettings, folder: Path, quantized: Recipe) -> Buil
         log.note(f"{_format(validated.metric)} on the validation split, {_format(tested.metric)} "
                  "on the test split: the model was probably trained on the validation samples; "
                  "candidates are compared by their agreement with it on mixtures of them")
-    return Builder(settings, folder, baseline, session, tested.with_(*latency), validated, judge)
+    return Builder(settings, folder, baseline, timer, tested.with_(*latency), validated, judge)
 
 
 def _format(metric: Measurement | None) -> str:
