@@ -16,9 +16,10 @@ from edgewright.allocation import (
     read_answer,
     solve_choices,
 )
+from edgewright.search._candidate import Factors
 from edgewright.search._planner import Planner
 from edgewright.search._predictions import correct_limits
-from edgewright.search._trial import Factors, Trial
+from edgewright.search._trial import Trial
 
 _NEVER: Final = 1e6  # damage of what may not be chosen; its negative is that of what must be
 _SECONDS: Final = 20.0

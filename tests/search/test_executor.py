@@ -12,7 +12,8 @@ import pytest
 from edgewright.core import Budget, Figures, Measurement
 from edgewright.errors import TrainingError
 from edgewright.pipeline import Recipe, RunLog
-from edgewright.search._candidate import Built, Candidate, Failure
+from edgewright.search._built import Built, Failure
+from edgewright.search._candidate import Candidate, Factors
 from edgewright.search._config import Search
 from edgewright.search._executor import InProcess
 from edgewright.search._race import Round
@@ -21,7 +22,7 @@ from edgewright.search._recipes import lengthen
 from edgewright.search._searcher import Searcher
 from edgewright.search._storage import locate_store
 from edgewright.search._store import TrialStore
-from edgewright.search._trial import Factors, Trial
+from edgewright.search._trial import Trial
 from edgewright.search._trial_maker import TrialMaker
 
 
@@ -40,7 +41,7 @@ class Fragile:
     def measure(self, candidate: Candidate, built: Built) -> Trial:
         figures = Figures.of(*(Measurement(name=name, value=9.0, kind="measured")
                                for name in ("size_bytes", "latency_ms")))
-        return Trial(**candidate.facts(), figures=figures, score=built.score, seconds=built.seconds)
+        return Trial(**dict(candidate), figures=figures, score=built.score, seconds=built.seconds)
 
 
 class Planner:

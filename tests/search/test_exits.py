@@ -16,11 +16,12 @@ from edgewright.core import Budget, Figures, Measurement
 from edgewright.exits import EarlyExits, ExitCalibration, JointTraining
 from edgewright.pipeline import ExitChoice, Recipe, RunLog, RunSettings
 from edgewright.program import Program
+from edgewright.search._candidate import Factors, Proposal
 from edgewright.search._exits import fit_exits_to, keep_choice, propose_variants
 from edgewright.search._planner import Planner
 from edgewright.search._recipes import lengthen, write_recipe
 from edgewright.search._space import make_space
-from edgewright.search._trial import Factors, Proposal, Trial
+from edgewright.search._trial import Trial
 from edgewright.task import Task
 
 CONFIG = ew.Search()

@@ -13,10 +13,11 @@ from edgewright.errors import BudgetError
 from edgewright.pipeline import Recipe
 from edgewright.program import Program
 from edgewright.quantization import Quantization
+from edgewright.search._candidate import Factors
 from edgewright.search._planner import Planner
 from edgewright.search._predictions import compare_predictions, correct_limits
 from edgewright.search._space import make_space
-from edgewright.search._trial import Factors, Trial
+from edgewright.search._trial import Trial
 
 
 class Residual(nn.Module):

@@ -24,7 +24,8 @@ from edgewright.distill import CompiledTeacher
 from edgewright.errors import InputError, UsageError
 from edgewright.pipeline import Recipe, RunLog, RunSettings, capture_original, run_identity
 from edgewright.search import read_record
-from edgewright.search._candidate import Built, Candidate, Failure, attempt
+from edgewright.search._built import Built, Failure, attempt
+from edgewright.search._candidate import Candidate
 from edgewright.search._executor import InProcess
 from edgewright.search._prepare import open_search
 from edgewright.search._ray import RayExecutor, _pickle, connect

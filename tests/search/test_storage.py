@@ -19,6 +19,7 @@ import edgewright as ew
 from edgewright.core import Figures, Measurement
 from edgewright.errors import StorageError, UsageError
 from edgewright.pipeline import Recipe
+from edgewright.search._candidate import Proposal
 from edgewright.search._prepare import open_store
 from edgewright.search._storage import (
     StoreLocation,
@@ -28,7 +29,7 @@ from edgewright.search._storage import (
     without_password,
 )
 from edgewright.search._store import TrialStore
-from edgewright.search._trial import Proposal, Trial
+from edgewright.search._trial import Trial
 from edgewright.task import Task
 
 PASSWORD = "s3cret/word"  # noqa: S105 - of a server that the test starts

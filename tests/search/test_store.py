@@ -9,9 +9,10 @@ import pytest
 from edgewright.core import Figures, Measurement
 from edgewright.errors import StorageError
 from edgewright.pipeline import Recipe
+from edgewright.search._candidate import Factors, Proposal
 from edgewright.search._storage import StoreLocation, locate_store
 from edgewright.search._store import TrialStore
-from edgewright.search._trial import Factors, Proposal, Trial, find_front
+from edgewright.search._trial import Trial, find_front
 
 
 def make_trial(name: str, proposal: Proposal | None = None, *, size: float = 10.0,

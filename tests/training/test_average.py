@@ -73,11 +73,11 @@ def test_the_result_is_the_average_of_the_weights_of_every_step(task: Any, decay
             score = evaluate_module(judge, task.val, Classification())[-1]
             accuracies.append((score.value, judge.state_dict()))
     assert [e.val_accuracy for e in record.history] == [accuracy for accuracy, _ in accuracies]
-    best = accuracies[record.best_epoch - 1][1]
+    best = accuracies[record.kept_epoch - 1][1]
     found = dict(module.state_dict())  # a captured network counts no batches
     torch.testing.assert_close(found, {name: best[name] for name in found}, rtol=1e-5, atol=1e-6)
     if not capture:
-        assert int(module[1].num_batches_tracked) == 4 * record.best_epoch
+        assert int(module[1].num_batches_tracked) == 4 * record.kept_epoch
 
 
 def test_the_weights_themselves_move_as_without_an_average(task: Any) -> None:

@@ -55,7 +55,7 @@ def test_a_regression_keeps_the_epoch_of_its_lowest_validation_loss() -> None:
     record = train(module, TASK, Training(epochs=8, lr=0.3, weight_decay=0, compute="cpu"),
                    Regression())
     losses = [epoch.score.value for epoch in record.history]
-    assert record.best_epoch == 1 + losses.index(min(losses))
+    assert record.kept_epoch == 1 + losses.index(min(losses))
     with torch.no_grad():
         kept = float(nn.functional.mse_loss(module(X[:64]), WANTED[:64]))
     assert kept == pytest.approx(min(losses), rel=1e-5)
@@ -96,7 +96,7 @@ def test_a_custom_label_loss_may_select_by_accuracy() -> None:
 def test_lower_losses_are_better_and_nan_is_worst(values: list[Any] | list[float],
                                                   best: int) -> None:
     history = tuple(scored(n + 1, value) for n, value in enumerate(values))
-    assert TrainingRecord(history, stopped_early=False).best_epoch == best
+    assert TrainingRecord(history, stopped_early=False).kept_epoch == best
 
 
 def test_patience_counts_epochs_without_a_lower_loss() -> None:
@@ -112,7 +112,7 @@ def test_patience_counts_epochs_without_a_lower_loss() -> None:
 
     objective = ConstrainedObjective(Rising(), (StepHook(),))  # the start is not asked for
     record = train(network(), TASK, Training(epochs=6, patience=2, compute="cpu"), objective)
-    assert (len(record.history), record.best_epoch, record.stopped_early) == (4, 2, True)
+    assert (len(record.history), record.kept_epoch, record.stopped_early) == (4, 2, True)
 
 
 def good_classifier() -> tuple[Any, ...]:
@@ -140,21 +140,35 @@ def test_training_never_returns_worse_weights_than_the_initial_ones(tmp_path: Pa
     record = train(module, task, config, GoalLoss(Classification()), progress=Notes(),
                    checkpoint=tmp_path / "c")
     assert record.start == Score("accuracy", 1.0, unit="fraction")
-    assert (record.best_epoch, record.val_accuracy) == (0, 1.0)
+    assert (record.kept_epoch, record.val_accuracy) == (0, 1.0)
     assert torch.equal(module.weight, before)
     note = "no epoch was as good as the initial weights (accuracy 100.00 %): kept those"
     assert note in record.notes
     assert said[-1] == note
     again, _ = good_classifier()
     resumed = train(again, task, config, GoalLoss(Classification()), checkpoint=tmp_path / "c")
-    assert (resumed.best_epoch, resumed.start) == (0, record.start)
+    assert (resumed.kept_epoch, resumed.start) == (0, record.start)
     assert torch.equal(again.weight, before)
+
+
+def test_the_last_epoch_can_be_kept_whatever_the_scores_are(tmp_path: Path) -> None:
+    module, task = good_classifier()
+    before = module.weight.detach().clone()
+    config = Training(epochs=3, lr=50.0, compute="cpu", schedule="constant", keep="last")
+    record = train(module, task, config, GoalLoss(Classification()), checkpoint=tmp_path / "c")
+    assert record.kept_epoch == 3
+    assert record.score == record.history[-1].score != Score("accuracy", 1.0, unit="fraction")
+    assert not torch.equal(module.weight, before)
+    again, _ = good_classifier()
+    resumed = train(again, task, config, GoalLoss(Classification()), checkpoint=tmp_path / "c")
+    assert resumed.kept_epoch == 3
+    assert torch.equal(again.weight, module.weight)
 
 
 def test_an_epoch_that_is_as_good_is_preferred_to_the_start() -> None:
     start = Score("accuracy", 0.5)
     record = TrainingRecord((scored(1, 0.5, "accuracy"),), stopped_early=False, start=start)
-    assert record.best_epoch == 1
+    assert record.kept_epoch == 1
     assert asdict(record)["start"]["value"] == 0.5
 
 

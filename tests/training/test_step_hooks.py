@@ -94,16 +94,16 @@ def test_only_settled_epochs_are_selected(task: Any) -> None:
     hook = Watch(settles_at=4 * 4)
     module, record = run(task, hook, epochs=6, lr=0.3, patience=1)
     assert [epoch.settled for epoch in record.history][:4] == [False] * 4
-    assert free.best_epoch <= 6
-    assert record.best_epoch >= 5
-    kept = hook.seen[2 * 4 * record.best_epoch - 1][3]
+    assert free.kept_epoch <= 6
+    assert record.kept_epoch >= 5
+    kept = hook.seen[2 * 4 * record.kept_epoch - 1][3]
     assert torch.equal(module[0].weight, kept)
 
 
 def test_the_last_epoch_counts_even_if_unsettled(task: Any) -> None:
     _, record = run(task, Watch(settles_at=10**9))
     assert [epoch.settled for epoch in record.history] == [False, False, True]
-    assert record.best_epoch == 3
+    assert record.kept_epoch == 3
 
 
 class InterruptedRunError(Exception):

@@ -294,7 +294,7 @@ def run_script(script: Any, **arguments: Any) -> tuple[Any, ...]:
 def test_the_best_epoch_is_kept_and_the_latest_if_tied() -> None:
     module, record = run_script([2, 7, 4, 7, 5])
     assert [e.val_accuracy for e in record.history] == [0.2, 0.7, 0.4, 0.7, 0.5]
-    assert record.best_epoch == 4
+    assert record.kept_epoch == 4
     assert record.val_accuracy == 0.7
     assert int(module.epoch) == 3
 
@@ -303,7 +303,7 @@ def test_it_stops_after_patience_epochs_without_improvement() -> None:
     _, record = run_script([2, 7, 4, 7, 5, 9, 9], patience=3)
     assert len(record.history) == 5
     assert record.stopped_early
-    assert record.best_epoch == 4
+    assert record.kept_epoch == 4
     _, record = run_script([2, 7, 4, 7, 9, 5], patience=3)
     assert len(record.history) == 6
     assert not record.stopped_early

@@ -12,7 +12,8 @@ from edgewright.bundle import read_bundle
 from edgewright.core import Figures
 from edgewright.pipeline import Result, Run, RunSettings
 from edgewright.runtime import Session
-from edgewright.search._candidate import Built, Candidate
+from edgewright.search._built import Built
+from edgewright.search._candidate import Candidate
 from edgewright.search._judge import AgreementJudge
 from edgewright.search._latencies import TRIED, as_latency, time_together
 from edgewright.search._quiet_timer import ORIGINAL, QuietTimer
@@ -59,7 +60,7 @@ class Builder:
         timed = self.timer.time({candidate.name: session})
         latency = as_latency(session, timed[candidate.name], timed[ORIGINAL], self.original)
         timing = time.perf_counter() - since
-        return Trial(**candidate.facts(), figures=built.figures.with_(latency), score=built.score,
+        return Trial(**dict(candidate), figures=built.figures.with_(latency), score=built.score,
                      seconds=built.seconds + timing, timing_seconds=timing, exits=built.exits)
 
     def time_together(self, trials: Sequence[Trial], seconds: float) -> list[Trial]:

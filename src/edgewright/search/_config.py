@@ -57,6 +57,21 @@ class Search(Settings):
     survivors: int = Field(default=3, ge=2)
     sampler: Literal["gp", "random"] = "gp"
 
+    def keep_last_epochs(self) -> Search:
+        """The settings, with trainings that do not compare epochs on the validation samples.
+
+        If the model was trained on those, weights that were fitted or trained little seem better on
+        them than they are. All trainings of the search end with small steps.
+
+        Example:
+            >>> Search().keep_last_epochs().quantized_training.keep
+            'last'
+        """
+        final_training = self.resolve_final_training()
+        return self.replace(training=self.training.replace(keep="last"),
+                            final_training=final_training.replace(keep="last"),
+                            quantized_training=self.quantized_training.replace(keep="last"))
+
     def resolve_final_training(self) -> Training:
         """The training of the best candidate.
 

@@ -9,7 +9,8 @@ from typing import Protocol, final
 
 from edgewright.pipeline import RunSettings
 from edgewright.search._builder import Builder
-from edgewright.search._candidate import Built, Candidate, Failure, attempt
+from edgewright.search._built import Built, Failure, attempt
+from edgewright.search._candidate import Candidate
 from edgewright.search._config import Search
 
 

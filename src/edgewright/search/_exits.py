@@ -11,10 +11,11 @@ from edgewright.errors import ModelError
 from edgewright.exits import MIN_CALIBRATION_SAMPLES, EarlyExits, fit_exits
 from edgewright.pipeline import Recipe, RunSettings
 from edgewright.program import check_fixed_sizes
+from edgewright.search._candidate import Proposal
 from edgewright.search._config import Search
 from edgewright.search._planner import Planner
 from edgewright.search._recipes import write_recipe
-from edgewright.search._trial import Proposal, Trial
+from edgewright.search._trial import Trial
 
 _PER_PATH: Final = ("latency", "macs", "energy")  # limits that samples which leave early help with
 _SAVED: Final = 1.3  # what a network may exceed such a limit by, if samples leave early

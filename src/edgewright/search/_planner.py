@@ -24,8 +24,9 @@ from edgewright.allocation import (
 )
 from edgewright.core import Budget, Figures, format_cost
 from edgewright.errors import BudgetError
+from edgewright.search._candidate import Factors
 from edgewright.search._predictions import correct_limits
-from edgewright.search._trial import Factors, Trial
+from edgewright.search._trial import Trial
 
 _ANSWERS: Final = 3
 _SECONDS: Final = 20.0

@@ -45,7 +45,7 @@ from edgewright.timing import measure_layers, time_in_integers
 _QUANTIZED: Final = "quantized"
 _GROWTH: Final = 512  # bytes of parity, latencies and the original's figures, compressed
 _WAITING_SHARE: Final = 0.05  # of the time, for measuring latencies again on a busy machine
-_FINISHES: Final = 4  # times that the baseline's measurement takes are kept for finishing
+_FINISHES: Final = 1.5  # times that the baseline's measurement takes are kept for finishing
 
 
 @contextmanager
@@ -83,6 +83,8 @@ def open_search(settings: RunSettings, config: Search, folder: Path, seconds: fl
     with SearchProgress.open(log, time, trials) as progress:
         progress.begin("prepare")
         builder = make_builder(settings, folder, quantized, _WAITING_SHARE * seconds)
+        if builder.judge is not None:
+            config = config.keep_last_epochs()
         finish_seconds = trials.remember("seconds to finish",
                                          _FINISHES * (clock.monotonic() - since))
         publisher = Publisher(directory, trials, builder, progress, command or "")

@@ -15,7 +15,8 @@ from typing import Any, Final, final
 from edgewright.errors import InputError, MissingExtraError, UsageError
 from edgewright.pipeline import RunLog, RunSettings
 from edgewright.search._builder import Builder
-from edgewright.search._candidate import Built, Candidate, Failure
+from edgewright.search._built import Built, Failure
+from edgewright.search._candidate import Candidate
 from edgewright.search._config import Search
 from edgewright.search._ray_worker import (
     Delivery,

@@ -17,7 +17,8 @@ from edgewright.errors import UsageError
 from edgewright.pipeline import RunLog, RunSettings, run_identity
 from edgewright.program import Program
 from edgewright.search._builder import build_file
-from edgewright.search._candidate import Built, Candidate, Failure, attempt
+from edgewright.search._built import Built, Failure, attempt
+from edgewright.search._candidate import Candidate
 from edgewright.search._config import Search
 from edgewright.search._judge import AgreementJudge
 from edgewright.task import Task

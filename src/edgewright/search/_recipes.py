@@ -19,32 +19,27 @@ _REFIT_SAMPLES: Final = 512    # of the fit after blocks were removed
 _EXITS_SHARE: Final = 1 / 3    # of the training in floating point, with the exits
 
 
-def write_recipe(name: str, answer: JointAnswer | None, config: Search, *,
-                 seconds: float = 0.0) -> Recipe:
-    """The recipe of an answer: narrow, remove and refit, train and quantize.
+def write_recipe(name: str, answer: JointAnswer | None, config: Search) -> Recipe:
+    """The recipe of an answer: narrow, remove and refit, and quantize; `lengthen` adds training.
 
     Args:
         name: Name of the recipe.
         answer: What was decided; None to change nothing but the bits.
-        config: Training and quantization of all candidates.
-        seconds: Time of the training in floating point; 0 for none.
+        config: The quantization of all candidates.
 
     Example:
         >>> answer = JointAnswer(("layer1.0",), {"conv1.weight": 8}, {"conv1.weight": 4}, 0.0, {},
         ...                      0.0)
-        >>> recipe = write_recipe("a", answer, Search(), seconds=60)
-        >>> recipe.blocks.remove, recipe.prune.widths, recipe.recover.time
-        (('layer1.0',), {'conv1.weight': 8}, 60.0)
+        >>> recipe = write_recipe("a", answer, Search())
+        >>> recipe.blocks.remove, recipe.prune.widths
+        (('layer1.0',), {'conv1.weight': 8})
     """
     prune = blocks = None
     if answer is not None and answer.widths:
         prune = ChannelPruning(widths=dict(answer.widths), compensate=True, prove_export=False)
     if answer is not None and answer.removed:
         blocks = BlockPruning(remove=answer.removed, refit=True, refit_samples=_REFIT_SAMPLES)
-    return Recipe(
-        name=name, prune=prune, blocks=blocks,
-        recover=_limit_time(config.training, seconds),
-        quantize=_write_scheme(answer, config))
+    return Recipe(name=name, prune=prune, blocks=blocks, quantize=_write_scheme(answer, config))
 
 
 def train_out(recipe: Recipe, config: Search, seconds: float) -> Recipe:

@@ -12,7 +12,8 @@ from edgewright.allocation import JointAnswer
 from edgewright.errors import UsageError
 from edgewright.pipeline import Recipe, Result, RunLog
 from edgewright.search._builder import Builder
-from edgewright.search._candidate import Candidate, Failure
+from edgewright.search._built import Failure
+from edgewright.search._candidate import Candidate, Factors, Proposal
 from edgewright.search._config import Search
 from edgewright.search._exits import fit_exits_to, keep_choice, propose_variants
 from edgewright.search._planner import Planner
@@ -23,7 +24,7 @@ from edgewright.search._ranking import Ranking
 from edgewright.search._recipes import lengthen, train_out, training_seconds, write_recipe
 from edgewright.search._store import TrialStore
 from edgewright.search._time_budget import TimeBudget
-from edgewright.search._trial import Factors, Proposal, Trial, find_front
+from edgewright.search._trial import Trial, find_front
 from edgewright.search._trial_maker import TrialMaker, name_of, proposal_of
 
 _EXITS_SHARE: Final = 0.15   # of the time after the race, for variants with exits

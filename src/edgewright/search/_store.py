@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable
 from functools import wraps
@@ -10,15 +9,16 @@ from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar, final
 
 import optuna
 
+from edgewright.search._candidate import Factors
 from edgewright.search._storage import StoreLocation, open_storage, reporting
-from edgewright.search._trial import Factors, Trial
+from edgewright.search._trial import Trial
 
 _RANGE: Final = (0.03, 30.0)
 _SHRINK: Final = (0.08, 0.95)
 _FIRST: Final = (Factors(shrink=0.5), Factors(blocks=0.1, shrink=0.3),
                  Factors(widths=0.1, shrink=0.7))
 _STARTUP: Final = 4
-_TRIALS: Final = "trials"
+_TRIAL: Final = "trial "
 _SECONDS: Final = "seconds"
 _KEPT: Final = "kept"
 _CHOSEN: Final = "chosen"
@@ -153,15 +153,21 @@ class TrialStore:
     @_reported
     def add(self, trial: Trial) -> None:
         """Keep a trial; one of the same name is replaced."""
-        kept = {one.name: one for one in self.trials()} | {trial.name: trial}
-        self._study.set_user_attr(_TRIALS, json.dumps([one.model_dump(mode="json")
-                                                       for one in kept.values()]))
+        key = f"{_TRIAL}{trial.name}"
+        known = self._entries()
+        place = known[key]["place"] if key in known else len(known)
+        self._study.set_user_attr(key, {"place": place, "trial": trial.model_dump(mode="json")})
 
     @_reported
     def trials(self) -> list[Trial]:
         """Every trial kept, in the order of their recording."""
-        return [Trial.model_validate(one)
-                for one in json.loads(self._study.user_attrs.get(_TRIALS, "[]"))]
+        return [Trial.model_validate(one["trial"])
+                for one in sorted(self._entries().values(), key=lambda one: one["place"])]
+
+    def _entries(self) -> dict[str, dict[str, Any]]:
+        """Every trial kept, with its place in the order of their recording."""
+        return {key: value for key, value in self._study.user_attrs.items()
+                if key.startswith(_TRIAL)}
 
     @_reported
     def first_trials(self) -> list[Trial]:

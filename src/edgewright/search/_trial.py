@@ -2,77 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import final
 
-from pydantic import Field
-
-from edgewright.core import COSTS, Budget, Figures, Value
-from edgewright.pipeline import ExitChoice, Recipe
-
-
-@final
-class Factors(Value):
-    """How a proposal weighs the predicted damages against each other.
-
-    Attributes:
-        blocks: Factor on the damage of removing blocks; below 1, more blocks are removed.
-        widths: Factor on the damage of narrowing groups.
-        shrink: Largest predicted size, as a share of that of the quantized original, if the budget
-            limits no cost.
-    """
-
-    blocks: float = Field(default=1.0, gt=0)
-    widths: float = Field(default=1.0, gt=0)
-    shrink: float = Field(default=1.0, gt=0, le=1)
+from edgewright.core import COSTS, Budget, Figures
+from edgewright.pipeline import ExitChoice
+from edgewright.search._candidate import Candidate
 
 
 @final
-class Proposal(Value):
-    """What a candidate was made from.
-
-    Attributes:
-        number: Its number in the storage.
-        factors: The factors.
-    """
-
-    number: int
-    factors: Factors
-
-
-@final
-class Trial(Value):
+class Trial(Candidate):
     """A candidate that was built, exported and measured, without the test split.
 
     Attributes:
-        name: Its directory below ``trials``.
-        recipe: How it was made.
-        proposal: What it was made from; None for the quantized original.
-        predicted: Predicted costs, by the name of the limit.
         figures: Measured on its file: metrics on the validation split, size, latency.
         score: What candidates are compared by; higher is better.
         seconds: Time that building and measuring took.
         timing_seconds: The part of it in which the latency was measured.
-        planning_seconds: Time that asking for its proposal and solving the program took.
-        round: Its round of the race, from 1; 0 outside of it.
         exits: What its file decided about its exits; None without any.
     """
 
-    name: str
-    recipe: Recipe
-    proposal: Proposal | None = None
-    predicted: dict[str, float] = Field(default_factory=dict)
     figures: Figures
     score: float
     seconds: float
     timing_seconds: float = 0.0
-    planning_seconds: float = 0.0
-    round: int = 0
     exits: ExitChoice | None = None
-
-    def folder(self, root: Path) -> Path:
-        """Its directory in a search's directory."""
-        return root / "trials" / self.name
 
     def cost_ratio(self, budget: Budget, original: Figures) -> float:
         """The largest ratio of a cost to its limit; above 1 if a limit is exceeded.
@@ -81,6 +34,7 @@ class Trial(Value):
 
         Example:
             >>> from edgewright.core import Measurement
+            >>> from edgewright.pipeline import Recipe
             >>> figures = Figures.of(Measurement(name="size_bytes", value=300, kind="measured"))
             >>> trial = Trial(name="a", recipe=Recipe(), figures=figures, score=0.9, seconds=1.0)
             >>> trial.cost_ratio(Budget(size="200 B"), figures)
@@ -102,6 +56,7 @@ def find_front(trials: list[Trial]) -> list[Trial]:
 
     Example:
         >>> from edgewright.core import Measurement
+        >>> from edgewright.pipeline import Recipe
         >>> def at(name, size, score):
         ...     size = Measurement(name="size_bytes", value=size, kind="measured")
         ...     return Trial(name=name, recipe=Recipe(), figures=Figures.of(size), score=score,

@@ -8,12 +8,13 @@ from typing import final
 
 from edgewright.pipeline import Recipe, RunLog
 from edgewright.search._builder import Builder
-from edgewright.search._candidate import Candidate, Failure
+from edgewright.search._built import Failure
+from edgewright.search._candidate import Candidate, Proposal
 from edgewright.search._executor import Executor
 from edgewright.search._progress import SearchProgress
 from edgewright.search._ranking import Ranking
 from edgewright.search._store import TrialStore
-from edgewright.search._trial import Proposal, Trial
+from edgewright.search._trial import Trial
 
 
 @final

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self, final
+from typing import Annotated, Any, Literal, Self, final
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -68,6 +68,10 @@ class Training(Settings):
         patience: Stop after this many epochs without a better validation score: accuracy, or the
             score that the objective defines. None trains for all epochs.
         clip_norm: Maximum norm of the gradient; None does not clip.
+        keep: ``best`` keeps the weights of the epoch with the best validation score. ``last`` keeps
+            those of the last epoch: for schedules that end with small steps, if the validation
+            samples cannot tell good epochs, for example because the model was trained on them
+            before.
         compute: Devices, precision, compilation: a `Compute`, or its accelerator alone.
 
     Raises:
@@ -103,6 +107,7 @@ class Training(Settings):
     ema: float | None = Field(default=None, gt=0, lt=1)
     patience: int | None = Field(default=None, ge=1)
     clip_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    keep: Literal["best", "last"] = "best"
     compute: Compute = Compute()
 
     @model_validator(mode="before")

@@ -94,7 +94,7 @@ class Loop:
         finally:
             self.run.module.load_state_dict(self.best)
             self.run.module.eval()
-        if not self._record.best_epoch:
+        if not self._record.kept_epoch:
             notes.append(f"no epoch was as good as the initial weights ({self.start}): kept those")
             progress.note(notes[-1])
         is_whole = len(self.history) == self.run.config.epochs or (
@@ -129,7 +129,7 @@ class Loop:
                 hook.is_settled(last) for hook in self.run.objective.hooks)
             record = EpochRecord(number, loss, score, last.lr, time.perf_counter() - since, settled)
             self.history, self.partial = (*self.history, record), PartialEpoch()
-            if settled and self._record.best_epoch == number:
+            if settled and self._record.kept_epoch == number:
                 self.best = snapshot(self._result)
             progress.epoch(record)
             self._save()
@@ -239,7 +239,8 @@ class Loop:
     @property
     def _record(self) -> TrainingRecord:
         """The record so far."""
-        return TrainingRecord(self.history, stopped_early=False, start=self.start)
+        return TrainingRecord(self.history, stopped_early=False, start=self.start,
+                              keeps_last=self.run.config.keep == "last")
 
     def _check_weights(self, index: int) -> None:
         if not all(bool(torch.isfinite(p).all()) for p in self.run.module.parameters()):
@@ -249,7 +250,7 @@ class Loop:
         config, (epochs, index) = self.run.config, divmod(index, self.shard.steps)
         number = f"{len(self.history) + epochs + 1}"
         number += "" if config.epochs is None else f" of {config.epochs}"
-        best = self._record.best_epoch if any(r.settled for r in self.history) else 0
+        best = self._record.kept_epoch if any(r.settled for r in self.history) else 0
         kept = f"of epoch {best}" if best else "from before the training"
         return TrainingError(
             f"training diverged in epoch {number}, at step {index + 1} of {self.shard.steps}: "

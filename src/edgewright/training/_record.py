@@ -47,16 +47,17 @@ class TrainingRecord:
         notes: Notes for the user, such as about a checkpoint that was not used.
         start: Score of the initial weights; None if they could not be the result, because a
             constraint did not hold for them yet.
+        keeps_last: Whether the last epoch is kept, whatever the scores are.
 
     Example:
         >>> scores = [Score("accuracy", value, unit="fraction") for value in (0.5, 0.8)]
         >>> epochs = (EpochRecord(1, 0.9, scores[0], 0.1, 2.0),
         ...           EpochRecord(2, 0.7, scores[1], 0.1, 2.0))
         >>> record = TrainingRecord(epochs, stopped_early=False)
-        >>> record.best_epoch, record.val_accuracy, record.seconds
+        >>> record.kept_epoch, record.val_accuracy, record.seconds
         (2, 0.8, 4.0)
         >>> better = Score("accuracy", 0.9, unit="fraction")
-        >>> TrainingRecord(epochs, stopped_early=False, start=better).best_epoch
+        >>> TrainingRecord(epochs, stopped_early=False, start=better).kept_epoch
         0
     """
 
@@ -64,14 +65,18 @@ class TrainingRecord:
     stopped_early: bool
     notes: tuple[str, ...] = ()
     start: Score | None = None
+    keeps_last: bool = False
 
     @property
-    def best_epoch(self) -> int:
-        """The settled epoch whose weights were kept, counted from 1; the latest if tied.
+    def kept_epoch(self) -> int:
+        """The epoch whose weights were kept, counted from 1.
 
-        0 if every epoch was worse than the initial weights.
+        It is the best of the settled epochs, the latest if tied, unless the last one is kept; 0 if
+        every epoch was worse than the initial weights.
         """
         settled = [record for record in self.history if record.settled] or self.history
+        if self.keeps_last:
+            return settled[-1].epoch if settled else 0
         scores = [(record.score.merit, record.epoch) for record in settled]
         start = [] if self.start is None else [(self.start.merit, 0)]
         return max([*start, *scores], default=(0.0, 0))[1]
@@ -79,7 +84,7 @@ class TrainingRecord:
     @property
     def score(self) -> Score:
         """Validation score of the weights that were kept."""
-        best = self.best_epoch
+        best = self.kept_epoch
         if self.start is not None and best == 0:
             return self.start
         return self.history[best - 1].score

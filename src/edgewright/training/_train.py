@@ -26,7 +26,7 @@ from edgewright.training._time_limit import TimeLimit
 def train(module: nn.Module, task: Task, config: Training,  # noqa: PLR0913 - public
           objective: Objective, *, seed: int = 0, checkpoint: Path | None = None,
           progress: Progress | None = None, exits: int | None = None) -> TrainingRecord:
-    """Train a module in place and load the weights of its best epoch.
+    """Train a module in place and load the weights of its best epoch, or of its last.
 
     Parameters that do not require a gradient stay unchanged, also in the moving average of the
     weights; batch norms still update their running statistics, as in torch.
@@ -35,10 +35,11 @@ def train(module: nn.Module, task: Task, config: Training,  # noqa: PLR0913 - pu
     output if it classifies, else its mean loss. The weights of the best epoch are kept (the latest
     if tied), considering only epochs in which the objective's hooks have settled. If all epochs are
     worse than the initial weights and every hook allows those, the initial weights are kept and the
-    record says so. Sparse tensors of a captured network keep their zeros. On return the module is
-    in evaluation mode on its original device. The same seed, machine and initial weights give the
-    same result, whether or not the run was interrupted, unless ``config.time`` limits the time. A
-    resumed run then has the time that is left; the time after its last checkpoint is not counted.
+    record says so. With ``keep="last"`` the weights of the last epoch are kept. Sparse tensors of a
+    captured network keep their zeros. On return the module is in evaluation mode on its original
+    device. The same seed, machine and initial weights give the same result, whether or not the run
+    was interrupted, unless ``config.time`` limits the time. A resumed run then has the time that is
+    left; the time after its last checkpoint is not counted.
 
     With several devices, each runs in its own process, which receives copies of module, task and
     objective; the module gets the trained weights back, the objective stays unchanged.
