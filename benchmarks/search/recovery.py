@@ -168,7 +168,7 @@ def _train(variant: Variant, fitted: Program, teacher: CompiledTeacher, task: Ta
         {**dict(Search().training), "time": None, "epochs": settings.epochs, **variant.changes})
     since = time.process_time()
     trained = fit(fitted, task, training, teacher=teacher, distillation=variant.distillation,
-                  seed=settings.seed)
+                  seed=settings.seed)  # features are taught by the program itself, not compiled
     seconds = round(time.process_time() - since, 1)
     half = len(task.test) // 2
     order = range(len(task.test))

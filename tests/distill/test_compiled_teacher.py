@@ -8,9 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from edgewright.distill import CompiledTeacher, ModuleTeacher, compile_teacher
+from edgewright.distill import (
+    CompiledTeacher,
+    Distillation,
+    ModuleTeacher,
+    compile_teacher,
+    fit,
+)
 from edgewright.program import Program
-from edgewright.task import Batch
+from edgewright.task import Batch, Task
+from edgewright.training import Training
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -98,3 +105,13 @@ def test_only_the_final_exit_teaches() -> None:
 def test_an_exported_file_is_not_compiled() -> None:
     teacher = ModuleTeacher(nn.Linear(4, 2))
     assert compile_teacher(teacher, (torch.zeros(2, 4),)) is teacher
+
+
+def test_a_compiled_teacher_teaches_features_too(program: Program) -> None:
+    images = torch.randn(16, 3, 8, 8)
+    task = Task((images, torch.arange(16) % 5), test=(images, torch.arange(16) % 5))
+    hints = Distillation(features="hints")
+    trained, plain = (fit(program, task, Training(epochs=1, compute="cpu"), teacher=teacher,
+                          distillation=hints)
+                      for teacher in (CompiledTeacher(program), program))
+    assert all(torch.equal(one, plain.state()[name]) for name, one in trained.state().items())

@@ -43,6 +43,15 @@ def test_noise_does_not_part_files_of_one_structure(tmp_path: Path) -> None:
     assert ranked(tmp_path, [short, trained]) == ["trained", "short"]
 
 
+def test_a_candidate_slightly_above_a_limit_can_count_as_within(tmp_path: Path) -> None:
+    trials = [timed("near", 1.04, 0.9, ("a",)), timed("within", 0.9, 0.7, ("b",)),
+              timed("far", 1.2, 0.99, ("c",))]
+    store = TrialStore(locate_store(tmp_path), seed=0)
+    ranking = Ranking(ew.Budget(latency="1 ms"), Figures(), store)
+    assert [trial.name for trial in ranking.rank(trials)] == ["within", "near", "far"]
+    assert [trial.name for trial in ranking.rank(trials, slack=0.05)] == ["near", "within", "far"]
+
+
 def accuracy(value: float) -> Measurement:
     return Measurement(name="accuracy", value=value, kind="measured", higher_is_better=True)
 

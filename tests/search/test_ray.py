@@ -107,7 +107,7 @@ def front_of_models(folder: Path, trials: Sequence[Trial]) -> list[str]:
     """Names on the front by the bytes of the models; manifests hold seconds, which vary."""
     return [trial.name for trial in find_front([trial.replace(figures=trial.figures.with_(
         Measurement(name="size_bytes", kind="modelled", value=sum(map(len, read_bundle(
-            trial.folder(folder) / "trial.edge").segments))))) for trial in trials])]
+            trial.folder(folder) / "trial.edge").segments.values()))))) for trial in trials])]
 
 
 def test_an_address_that_cannot_be_reached_is_refused_before_any_work(

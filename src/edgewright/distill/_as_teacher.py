@@ -96,6 +96,8 @@ def as_program(given: TeacherLike, example: tuple[Tensor, ...]) -> Program:
         with warnings.catch_warnings():  # a teacher is never used in training mode
             warnings.simplefilter("ignore", EdgewrightWarning)
             return Program.capture(model, example)
+    if isinstance(model, CompiledTeacher):
+        return model.program
     if isinstance(model, Program):
         return model
     raise UsageError(f"a teacher that is a {type(model).__name__} has no features; give one "

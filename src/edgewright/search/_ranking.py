@@ -31,18 +31,22 @@ class Ranking:
     store: TrialStore
     metric_limits: MetricLimits | None = None
 
-    def rank(self, trials: list[Trial]) -> list[Trial]:
+    def rank(self, trials: list[Trial], *, slack: float = 0.0) -> list[Trial]:
         """The best first: those within the limits on costs by score, then the nearest misses.
 
         Of equal scores, the smaller and then the faster file is better. If no cost is limited, the
         smallest file within the limits on metrics is best.
+
+        Args:
+            trials: The trials.
+            slack: By how much of a limit on costs a trial may exceed it and still count as within.
         """
         if self.metric_limits is not None:
             return sorted(trials, key=self.metric_limits.order)
         known = self.store.trials()
         return sorted(trials, key=lambda trial: (
-            max(1.0, self.cost_ratio(trial, known)), -trial.score, trial.figures["size_bytes"],
-            trial.figures["latency_ms"]))
+            max(1.0 + slack, self.cost_ratio(trial, known)), -trial.score,
+            trial.figures["size_bytes"], trial.figures["latency_ms"]))
 
     def cost_ratio(self, trial: Trial, known: list[Trial] | None = None) -> float:
         """The largest ratio of a cost to its limit, with the latency of all alike trials.

@@ -34,6 +34,7 @@ _REPEATS: Final = 5          # proposals in a row without a new answer that end 
 _TIMING_SHARE: Final = 0.01  # of the time, for timing the best candidates together
 _SURROUNDINGS: Final = 1.5   # of the time to build the quantized original: what else a build does
 _TIGHTENED: Final = 3        # times that limits are corrected for a candidate above one
+_NEAR: Final = 0.05          # of a limit, above which a candidate cannot be tightened much
 
 
 @final
@@ -109,7 +110,7 @@ class Searcher:
         self._time_together()
         if raced:
             standing = [trial for trial in self.store.trials() if trial.name in raced]
-            self._train_out(self._tighten(self._try_exits(self.ranking.rank(standing)[0])))
+            self._train_out(self._choose(standing))
             self._time_together()
         best = self.ranking.rank(self.store.trials())[0]
         self.progress.begin("verify", best.name)
@@ -228,6 +229,18 @@ class Searcher:
             else:
                 self.ranking.tell(trial)
                 yield trial
+
+    def _choose(self, standing: list[Trial]) -> Trial:
+        """The candidate to train out.
+
+        One that exceeds a limit a little may be much better than the best within all, so that it is
+        tightened first.
+        """
+        leader = self._try_exits(self.ranking.rank(standing, slack=_NEAR)[0])
+        tightened = self._tighten(leader)
+        if self.ranking.cost_ratio(tightened) <= 1:
+            return tightened
+        return self.ranking.rank([tightened, *standing])[0]
 
     def _tighten(self, trial: Trial) -> Trial:
         """The best candidate within the limits that takes its place if it exceeds one."""
