@@ -114,4 +114,5 @@ def test_a_compiled_teacher_teaches_features_too(program: Program) -> None:
     trained, plain = (fit(program, task, Training(epochs=1, compute="cpu"), teacher=teacher,
                           distillation=hints)
                       for teacher in (CompiledTeacher(program), program))
-    assert all(torch.equal(one, plain.state()[name]) for name, one in trained.state().items())
+    expected = plain.state_dict()
+    assert all(torch.equal(one, expected[name]) for name, one in trained.state_dict().items())

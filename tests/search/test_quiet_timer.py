@@ -63,9 +63,18 @@ def test_the_quietest_attempt_counts_where_the_machine_stays_busy(
 
 
 def test_waiting_ends_with_the_patience() -> None:
-    machine = Machine(10, 10, 10, 14, 13)
-    timer = machine.timer(patience=0.0)
+    machine = Machine(10, 10, 10, 14, 13, 14)
+    timer = machine.timer(patience=1e-9)
     timer.time_original()
+    assert latency(timer.time({"small": SESSION})) == 14
+    assert latency(timer.time({"small": SESSION})) == 15
+    assert machine.pauses == [0.0, 1.0, 0.0]
+
+
+def test_without_patience_everything_is_measured_once() -> None:
+    machine = Machine(10, 14)
+    timer = machine.timer(patience=0.0)
+    assert Figures.of(*timer.time_original())["latency_ms"] == 10
     assert latency(timer.time({"small": SESSION})) == 15
     assert machine.pauses == [0.0]
 

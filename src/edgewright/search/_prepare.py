@@ -83,7 +83,8 @@ def open_search(settings: RunSettings, config: Search, folder: Path, seconds: fl
     quantized = write_recipe(_QUANTIZED, None, config)
     with SearchProgress.open(log, time, trials) as progress:
         progress.begin("prepare")
-        builder = make_builder(settings, folder, quantized, _WAITING_SHARE * seconds)
+        builder = make_builder(settings, folder, quantized,
+                               0.0 if budget.latency is None else _WAITING_SHARE * seconds)
         if builder.judge is not None:
             config = config.keep_last_epochs()
         finish_seconds = trials.remember("seconds to finish",

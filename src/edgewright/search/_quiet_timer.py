@@ -30,7 +30,8 @@ class QuietTimer:
     Args:
         session: The original's file.
         split: The samples to run.
-        patience: Seconds that all further attempts together may take.
+        patience: Seconds that all further attempts together may take; 0 measures once, and says
+            nothing.
         log: Says when the machine did not become quiet.
         measure: Times sessions by name on a split.
         sleep: Waits for a number of seconds.
@@ -41,12 +42,13 @@ class QuietTimer:
                  sleep: Callable[[float], None] = time.sleep) -> None:
         self.session, self._split, self._log = session, split, log
         self._measure, self._sleep = measure or time_sessions, sleep
-        self._left = patience
+        self._waits, self._left = patience > 0, patience
         self._least_ms = float("inf")  # latency of the original in the quietest measurement
 
     def time_original(self) -> Timed:
         """The original's latencies, the least of a few measurements."""
-        return min((self._attempt({}) for _ in range(_SETTLING)), key=_original_ms)[ORIGINAL]
+        attempts = _SETTLING if self._waits else 1
+        return min((self._attempt({}) for _ in range(attempts)), key=_original_ms)[ORIGINAL]
 
     def time(self, sessions: Mapping[str, Session]) -> dict[str, Timed]:
         """Latencies of files and of the original, by name, from the quietest attempt."""
@@ -62,9 +64,10 @@ class QuietTimer:
             if self._left <= 0:
                 break
         found = min(attempts, key=_original_ms)
-        excess = _original_ms(found) / self._least_ms - 1
-        self._log.note(f"the machine was busy while latencies were measured: the original took "
-                       f"{excess:.0%} longer than at best")
+        if self._waits:
+            excess = _original_ms(found) / self._least_ms - 1
+            self._log.note(f"the machine was busy while latencies were measured: the original "
+                           f"took {excess:.0%} longer than at best")
         return found
 
     def _attempt(self, sessions: Mapping[str, Session]) -> dict[str, Timed]:
