@@ -173,16 +173,15 @@ def _compare(rows: Rows) -> str:
         if "file" not in row:
             continue
         rivals = ("", "") if name in peers else (
-            _best(peers, lambda other, row=row: peers[other]["bytes"] <= row["bytes"]),
-            _best(peers, lambda other, name=name: times[other] <= times[name]))
+            _best(peers, [other for other in peers if peers[other]["bytes"] <= row["bytes"]]),
+            _best(peers, [other for other in peers if times[other] <= times[name]]))
         cells = [name, f"{100 * row['accuracy']:.2f}", f"{row['bytes']:,.0f}",
                  f"{times[name]:.3f}", *rivals]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _best(peers: Mapping[str, Mapping[str, Any]], allowed: Callable[[str], bool]) -> str:
-    names = [name for name in peers if allowed(name)]
+def _best(peers: Mapping[str, Mapping[str, Any]], names: list[str]) -> str:
     best = max(names, key=lambda name: float(peers[name]["accuracy"]), default="")
     return best and f"{best}: {100 * peers[best]['accuracy']:.2f}"
 

@@ -64,19 +64,19 @@ class _MuonSteps(torch.optim.Optimizer):
         self._share = share
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step of every parameter."""
         assert closure is None
         for group in self.param_groups:
             for tensor in group["params"]:
                 if tensor.grad is not None:
-                    self._step_one(tensor, group)
+                    self._step_one(tensor, tensor.grad, group)
 
-    def _step_one(self, tensor: Tensor, group: dict[str, Any]) -> None:
+    def _step_one(self, tensor: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         lr, momentum = group["lr"], group["momentum"]
         buffer = self.state[tensor].setdefault("momentum", torch.zeros_like(tensor))
-        buffer.mul_(momentum).add_(tensor.grad)
-        update = tensor.grad.add(buffer, alpha=momentum)
+        buffer.mul_(momentum).add_(gradient)
+        update = gradient.add(buffer, alpha=momentum)
         tensor.mul_(1 - lr * group["weight_decay"])
         if tensor.ndim < 2:
             tensor.sub_(update, alpha=lr)
@@ -88,7 +88,7 @@ class _MuonSteps(torch.optim.Optimizer):
 
 def _orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
     a, b, c = 3.4445, -4.7750, 2.0315
-    found = matrix / (matrix.norm() + 1e-7)
+    found: Tensor = matrix / (matrix.norm() + 1e-7)
     if is_tall := matrix.shape[0] > matrix.shape[1]:
         found = found.T
     for _ in range(steps):
