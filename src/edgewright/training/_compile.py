@@ -68,8 +68,8 @@ def try_compile(module: nn.Module, inputs: tuple[Tensor, ...], wanted: CompileMo
 
     The compiled passes are compared with eager ones on ``inputs`` without side effects on the
     module; batches of another size run eagerly. Random numbers are those of the eager module. The
-    module is compiled as one full graph or not at all (fake quantizers prevent it, because they
-    depend on tensor values).
+    module is compiled as one full graph or not at all: control flow that depends on tensor values
+    prevents it.
 
     Args:
         module: On its device, in its memory format; its state dict and mode do not change.

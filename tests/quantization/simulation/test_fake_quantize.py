@@ -82,6 +82,18 @@ def test_fake_quantize_equals_the_reference(case: Case, factor: float, rounding:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max() + 1))
 
 
+@pytest.mark.parametrize("scale", [torch.tensor(0.11), torch.tensor([[0.11], [0.04]])])
+@pytest.mark.parametrize("rounding", [True, False])
+def test_a_compiled_fake_quantizer_has_the_same_gradients(scale: Tensor, rounding: bool) -> None:
+    x = torch.randn(2, 300, generator=torch.Generator().manual_seed(0))
+    case = (x, scale, torch.full_like(scale, 3.0), (0, 7))
+    compiled = torch.compile(fake_quantize, backend="aot_eager", fullgraph=True)
+    gradients = GridGradients(0.1, rounding)
+    for found, expected in zip(gradients_of(compiled, case, gradients),
+                               gradients_of(fake_quantize, case, gradients), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 @settings(max_examples=100, deadline=None)
 @given(cases())
 def test_values_are_the_integers_scaled(case: Case) -> None:

@@ -112,7 +112,8 @@ class _FakeQuantize(torch.autograd.Function):
         factor, of_scale, of_zero_point = ctx.gradients.factor / scale, None, None
         difference = out - x
         rounding = _dot(of_x, difference, scale) if ctx.gradients.rounding else 0.0
-        clipped = torch.sub(gradient, of_x, out=difference)
+        clipped = (gradient - of_x if torch.compiler.is_compiling()
+                   else torch.sub(gradient, of_x, out=difference))
         if ctx.needs_input_grad[1]:
             of_scale = (rounding + _dot(clipped, out, scale)) * factor
         if ctx.needs_input_grad[2]:
@@ -127,7 +128,8 @@ def _ends(scale: Tensor, zero_point: Tensor, limits: tuple[int, int]) -> tuple[T
 
 def _within(gradient: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """``gradient`` where ``low <= x <= high``, otherwise 0."""
-    if low.ndim == 0 and x.device.type == "cpu":  # item() would synchronize with other devices
+    is_eager = not torch.compiler.is_compiling()
+    if is_eager and low.ndim == 0 and x.device.type == "cpu":  # item() would wait for other devices
         infinity = torch.tensor(float("inf"))
         below, above = torch.nextafter(low, -infinity), torch.nextafter(high, infinity)
         inside: Tensor = torch.ops.aten.hardtanh_backward(gradient, x, below.item(), above.item())
@@ -137,7 +139,7 @@ def _within(gradient: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 def _dot(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
     """The sum of ``a * b`` over the values that share a scale."""
-    if scale.ndim == 0:
+    if scale.ndim == 0 and not torch.compiler.is_compiling():
         for layout in (torch.contiguous_format, torch.channels_last, torch.channels_last_3d):
             if a.is_contiguous(memory_format=layout) and b.is_contiguous(memory_format=layout):
                 return torch.dot(*(t.as_strided((t.numel(),), (1,)) for t in (a, b)))
