@@ -15,6 +15,7 @@ from edgewright.distill import (
     compile_teacher,
     fit,
 )
+from edgewright.errors import UsageError
 from edgewright.program import Program
 from edgewright.task import Batch, Task
 from edgewright.training import Training
@@ -116,3 +117,24 @@ def test_a_compiled_teacher_teaches_features_too(program: Program) -> None:
                       for teacher in (CompiledTeacher(program), program))
     expected = plain.state_dict()
     assert all(torch.equal(one, expected[name]) for name, one in trained.state_dict().items())
+
+
+@pytest.mark.parametrize("taps", [("relu",), ("conv2d", "relu")])
+def test_compiled_features_are_those_of_the_program(program: Program,
+                                                    taps: tuple[str, ...]) -> None:
+    teacher, plain = CompiledTeacher(program, seconds=0.0).tap(taps), ModuleTeacher(program, taps)
+    teacher.teach(batch_of(6))
+    found, expected = teacher.teach(batch_of(6)), plain.teach(batch_of(6))
+    assert len(found.features) == len(taps)
+    for one, other in zip((*found.features, found.outputs),
+                          (*expected.features, expected.outputs), strict=True):
+        assert one.dtype == torch.float32
+        assert float((one - other).abs().max()) < 0.1 * float(other.std())
+
+
+def test_taps_share_one_compiled_teacher(program: Program) -> None:
+    teacher = CompiledTeacher(program)
+    assert teacher.tap(["relu"]) is teacher.tap(("relu",))
+    assert teacher.tap(["relu"]) is not teacher.tap(["relu", "conv2d"])
+    with pytest.raises(UsageError, match="the teacher has no node nothing"):
+        teacher.tap(["nothing"])

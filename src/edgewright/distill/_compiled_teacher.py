@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, Final, final
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from edgewright.distill._tap_features import tap_features
 from edgewright.distill._teacher import ModuleTeacher, Teacher, TeacherOutput
 from edgewright.program import Program, fold_batch_norm
 from edgewright.task import Batch
@@ -36,9 +37,13 @@ class CompiledTeacher(Teacher):
     Args:
         program: The teacher; it is not modified.
         seconds: How long it teaches before it is compiled; None for about as long as that takes.
+        taps: Names of the program's nodes whose tensors are returned as features.
 
     Attributes:
         program: The teacher.
+
+    Raises:
+        UsageError: A tap is unknown to the program.
 
     Example:
         >>> program = Program.capture(torch.nn.Linear(4, 3), torch.zeros(2, 4))
@@ -47,13 +52,16 @@ class CompiledTeacher(Teacher):
         torch.Size([5, 3])
     """
 
-    def __init__(self, program: Program, seconds: float | None = None) -> None:
+    def __init__(self, program: Program, seconds: float | None = None,
+                 taps: Sequence[str] = ()) -> None:
         self.program = program
-        self._plain = ModuleTeacher(program)
+        self._seconds, self._taps = seconds, tuple(taps)
+        self._plain = ModuleTeacher(program, self._taps)
+        self._tapped: dict[tuple[str, ...], CompiledTeacher] = {}
         self._left = (_SECONDS_PER_TENSOR * sum(1 for _ in program.module().parameters())
                       if seconds is None else seconds)
         self._shapes: list[torch.Size] | None = None
-        self._run: Callable[..., Any] | None = None
+        self._run: Callable[..., TeacherOutput] | None = None
         self._device = torch.device("cpu")
         self.name = self._plain.name
 
@@ -65,55 +73,74 @@ class CompiledTeacher(Teacher):
         """Whether it has been compiled."""
         return self._run is not None
 
+    def tap(self, names: Sequence[str]) -> CompiledTeacher:
+        """The teacher that also returns features; the same one for the same names.
+
+        Args:
+            names: Names of the program's nodes.
+
+        Raises:
+            UsageError: A name is unknown to the program.
+        """
+        taps = tuple(names)
+        if taps not in self._tapped:
+            self._tapped[taps] = CompiledTeacher(self.program, self._seconds, taps)
+        return self._tapped[taps]
+
     def to(self, device: torch.device) -> None:
         """Move the teacher's tensors."""
         self._device = device
         self._plain.to(device)
 
     def teach(self, batch: Batch) -> TeacherOutput:
-        """What the final exit returns, in float32.
+        """What the final exit returns, in float32, and the tapped features.
 
         Raises:
             ModelError: The program returns no tensor, or not one output per exit.
         """
         is_usual = [tensor.shape for tensor in batch.inputs] == self._shapes
         if self._run is not None and is_usual and self._device.type == "cpu":
-            return TeacherOutput(self._run(*batch.inputs))
+            return self._run(*batch.inputs)
         since = time.perf_counter()
         output = self._plain.teach(batch)
         self._left -= time.perf_counter() - since
         if self._left <= 0 and self._shapes is None and self._device.type == "cpu":
-            self._compile(batch, output.outputs)
+            self._compile(batch, output)
         return output
 
-    def _compile(self, batch: Batch, expected: Any) -> None:
+    def _compile(self, batch: Batch, expected: TeacherOutput) -> None:
         """Compile for batches of this shape, if the outputs stay the same."""
         self._shapes = [tensor.shape for tensor in batch.inputs]
         try:
-            run = _compile_for_inference(self.program)
+            run = _compile_for_inference(self.program, self._taps)
             found = run(*batch.inputs)
         except RuntimeError:  # of dynamo, of the compiler, of memory
             return
-        pairs = zip(pytree.tree_leaves(found), pytree.tree_leaves(expected), strict=True)
+        pairs = zip(*(pytree.tree_leaves((one.outputs, one.features))
+                      for one in (found, expected)), strict=True)
         if all(_is_close(one, other) for one, other in pairs):
             self._run = run
 
 
-def _compile_for_inference(program: Program) -> Callable[..., Any]:
-    """The final exit of a program, in evaluation mode; floating-point outputs are float32."""
-    module = fold_batch_norm(program).module().eval().requires_grad_(requires_grad=False)
+def _compile_for_inference(program: Program,
+                           taps: tuple[str, ...]) -> Callable[..., TeacherOutput]:
+    """The final exit of a program and its taps, in evaluation mode, as float32."""
+    folded = fold_batch_norm(program)
+    named = {node.name for node in folded.calls()}
+    module = tap_features(folded if named.issuperset(taps) else program, taps)
+    module.eval().requires_grad_(requires_grad=False)
     dtype = torch.bfloat16 if has_bfloat16_instructions() else torch.float32
     module.to(dtype)
     set_memory_format(module, torch.channels_last)
-    exits = program.exits
+    returns_parts = bool(program.exits or taps)
     compiled = torch.compile(module, dynamic=False, options={"freezing": True})
 
-    def run(*inputs: Tensor) -> Any:
+    def run(*inputs: Tensor) -> TeacherOutput:
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             outputs = compiled(*(_convert(tensor, dtype) for tensor in inputs))
-        final = outputs[-1] if exits else outputs
-        return pytree.tree_map_only(
-            Tensor, lambda tensor: _convert(tensor, torch.float32), final)
+        parts = pytree.tree_map_only(Tensor, lambda tensor: _convert(tensor, torch.float32),
+                                     outputs if returns_parts else (outputs,))
+        return TeacherOutput(parts[-1], tuple(parts[:len(taps)]))
 
     return run
 

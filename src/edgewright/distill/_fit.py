@@ -9,6 +9,7 @@ from torch import Tensor
 
 from edgewright.distill._as_teacher import TeacherLike, as_program, as_teacher
 from edgewright.distill._cache import cache_teacher, find_logits
+from edgewright.distill._compiled_teacher import CompiledTeacher
 from edgewright.distill._config import Distillation
 from edgewright.distill._distillation_loss import DistillationLoss, regresses_outputs
 from edgewright.distill._feature_losses import FEATURE_LOSSES
@@ -140,9 +141,10 @@ def _make_feature_student(program: Program, teacher: TeacherLike, task: Task, co
     pairs = find_pairs(program, source, settings.pairs)
     method = FEATURE_LOSSES[str(settings.features)]
     student = FeatureStudent(program, pairs, projected=method.projected, seed=seed).train()
+    taps = [pair.teacher for pair in pairs]
     objective = DistillationLoss(
-        ModuleTeacher(source, taps=[pair.teacher for pair in pairs]), settings,
-        goal=task.goal.smooth_labels(config.label_smoothing), features=len(pairs))
+        teacher.tap(taps) if isinstance(teacher, CompiledTeacher) else ModuleTeacher(source, taps),
+        settings, goal=task.goal.smooth_labels(config.label_smoothing), features=len(pairs))
     return student, _add_self_distillation(objective, settings, task.goal, len(pairs))
 
 

@@ -7,6 +7,7 @@ from typing import Final, Literal, final
 from pydantic import Field
 
 from edgewright.core import Settings
+from edgewright.distill import Distillation
 from edgewright.exits import EarlyExits
 from edgewright.quantization import Quantization
 from edgewright.training import SGD, Compute, Training
@@ -30,6 +31,9 @@ class Search(Settings):
             ``training`` if that was chosen, else for one with larger steps, as it is longer.
         quantized_training: The training with quantization of the best candidate; the search sets
             its time.
+        distillation: The losses of the teacher in the trainings in floating point. None is the
+            default losses, with hints where that helps: for classifiers that learn from the
+            original and keep all of its channels.
         exits: The early exits that variants of the best candidate are tried with; None tries none.
         ignore: Names or patterns of layers whose output channels and blocks are kept.
         samples: Number of training samples that damages are predicted on.
@@ -49,6 +53,7 @@ class Search(Settings):
     final_training: Training | None = None
     quantized_training: Training = Training(time=60, lr=0.001, weight_decay=1e-5, clip_norm=1.0,
                                             compute=_COMPUTE)
+    distillation: Distillation | None = None
     exits: EarlyExits | None = EarlyExits(places=2)
     ignore: tuple[str, ...] = ()
     samples: int = Field(default=512, ge=2)

@@ -23,6 +23,7 @@ from edgewright.search._builder import Builder
 from edgewright.search._candidate import Candidate
 from edgewright.search._config import Search
 from edgewright.search._damages import measure_damages
+from edgewright.search._distillation import choose_distillation
 from edgewright.search._executor import Executor
 from edgewright.search._judge import AgreementJudge, can_mix, is_flattered
 from edgewright.search._metric_limits import MetricLimits
@@ -87,6 +88,8 @@ def open_search(settings: RunSettings, config: Search, folder: Path, seconds: fl
                                0.0 if budget.latency is None else _WAITING_SHARE * seconds)
         if builder.judge is not None:
             config = config.keep_last_epochs()
+        if config.distillation is None:
+            config = config.replace(distillation=choose_distillation(settings))
         finish_seconds = trials.remember("seconds to finish",
                                          _FINISHES * (clock.monotonic() - since))
         publisher = Publisher(directory, trials, builder, progress, command or "")

@@ -72,8 +72,10 @@ class WorkerInputs:
 
     def settings(self) -> RunSettings:
         """The settings of a run on the worker, which prints nothing."""
-        return RunSettings(_load(self.program), self.task, self.budget, self.seed, self.name,
-                           RunLog(quiet=True), CompiledTeacher(_load(self.teacher)))
+        original = _load(self.program)
+        teacher = original if self.teacher == self.program else _load(self.teacher)
+        return RunSettings(original, self.task, self.budget, self.seed, self.name,
+                           RunLog(quiet=True), CompiledTeacher(teacher))
 
 
 @final

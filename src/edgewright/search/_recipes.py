@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from edgewright.allocation import JointAnswer
+from edgewright.distill import Distillation
 from edgewright.exits import JointTraining
 from edgewright.pipeline import Recipe
 from edgewright.pruning import BlockPruning, ChannelPruning
@@ -25,7 +26,7 @@ def write_recipe(name: str, answer: JointAnswer | None, config: Search) -> Recip
     Args:
         name: Name of the recipe.
         answer: What was decided; None to change nothing but the bits.
-        config: The quantization of all candidates.
+        config: The quantization of all candidates, and what they learn from the teacher.
 
     Example:
         >>> answer = JointAnswer(("layer1.0",), {"conv1.weight": 8}, {"conv1.weight": 4}, 0.0, {},
@@ -39,7 +40,11 @@ def write_recipe(name: str, answer: JointAnswer | None, config: Search) -> Recip
         prune = ChannelPruning(widths=dict(answer.widths), compensate=True, prove_export=False)
     if answer is not None and answer.removed:
         blocks = BlockPruning(remove=answer.removed, refit=True, refit_samples=_REFIT_SAMPLES)
-    return Recipe(name=name, prune=prune, blocks=blocks, quantize=_write_scheme(answer, config))
+    distillation = config.distillation or Distillation()
+    if prune is not None:  # a projection to the removed channels would have to be learned first
+        distillation = distillation.replace(features=None, pairs=(), feature_weight=None)
+    return Recipe(name=name, prune=prune, blocks=blocks, distillation=distillation,
+                  quantize=_write_scheme(answer, config))
 
 
 def train_out(recipe: Recipe, config: Search, seconds: float) -> Recipe:

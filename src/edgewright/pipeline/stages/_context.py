@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
-from edgewright.distill import Teacher, TeacherLike, make_objective
+from edgewright.distill import CompiledTeacher, Teacher, TeacherLike, make_objective
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._run_log import RunLog
@@ -69,9 +69,12 @@ class StageContext:
 
     @property
     def teacher(self) -> TeacherLike:
-        """The teacher of every training; features are always learned from the original."""
-        has_features = self.recipe.distillation.features is not None
-        return self.original if has_features else self.given_teacher or self.original
+        """The teacher of every training: the original if features of a file are to be learned."""
+        needs_program = self.recipe.distillation.features is not None
+        given = self.given_teacher
+        if given is None or (needs_program and not isinstance(given, CompiledTeacher)):
+            return self.original
+        return given
 
     def objective(self, training: Training | None) -> Objective:
         """Return the loss of a training of the stage, with the teacher."""
