@@ -69,7 +69,7 @@ class StageContext:
 
     @property
     def teacher(self) -> TeacherLike:
-        """The teacher of every training: the original if features of a file are to be learned."""
+        """The teacher of every training; features that it has not are learned from the original."""
         needs_program = self.recipe.distillation.features is not None
         given = self.given_teacher
         if given is None or (needs_program and not isinstance(given, CompiledTeacher)):
