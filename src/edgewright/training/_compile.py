@@ -24,13 +24,11 @@ CompileMode = bool | Literal["auto"]
 
 _TOLERANCE: Final = 0.05  # relative; fake quantizers differ by a few hundredths
 _TOLERANCE_ROUNDED: Final = 0.15  # in mixed precision: compiled code rounds fewer intermediates
-# Measured with ResNet-20 and ResNet-56 on two cores: a compiled pass took 0.6 to 0.9 of the time
-# of an eager one, and compilation took a third of a second per parameter tensor.
-_LARGEST_GAIN: Final = 0.4
-_SECONDS_PER_TENSOR: Final = 0.3
-# A scalar parameter belongs to a fake quantizer, whose gradients are reductions: with 60 of them
-# ResNet-20 compiled in 128 s, and a pass then took 0.41 of the time.
-_SECONDS_PER_SCALAR: Final = 1.6
+# Measured with ResNets on two cores: a compiled pass took 0.6 to 1.0 of the time of an eager one,
+# and compilation 0.3 to 0.5 seconds per parameter tensor. A scalar parameter belongs to a fake
+# quantizer: with 60 of them ResNet-20 took 128 s, but a pass then 0.4 of the time.
+_EXPECTED_GAIN: Final = 0.2
+_SECONDS_PER_TENSOR: Final = 0.4
 _MIN_PASS_SECONDS: Final = 1e-6
 _NAMES: Final = itertools.count()
 
@@ -149,9 +147,8 @@ class _CompiledPasses(nn.Module):
 
 
 def _is_worthwhile(module: nn.Module, seconds: float) -> bool:
-    cost = sum(_SECONDS_PER_TENSOR if tensor.ndim else _SECONDS_PER_SCALAR
-               for tensor in module.parameters())
-    return seconds * _LARGEST_GAIN > cost
+    tensors = sum(1 for _ in module.parameters())
+    return seconds * _EXPECTED_GAIN > tensors * _SECONDS_PER_TENSOR
 
 
 def _relative_distance(found: list[Tensor], expected: list[Tensor]) -> float:
