@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -13,6 +14,8 @@ from edgewright.training._memory_format import to_memory_format, use_fastest_for
 from edgewright.training._passes import restore_after, time_passes
 from edgewright.training._run import Run
 
+_CONTEXTS: Final = (nullcontext, partial(torch.autocast, "cpu", torch.bfloat16))
+_ROUNDS: Final = 2   # in turn, as another program may be running during one of them
 _GAIN: Final = 0.9  # bfloat16 must take less than this share of the time to be worth its rounding
 
 
@@ -30,10 +33,11 @@ def find_fastest_precision(run: Run) -> tuple[ComputePrecision, tuple[str, ...]]
     with use_fastest_format(run.module, example, channels_last=compute.channels_last) as found:
         inputs = to_memory_format(example, found)
         try:
-            plain, mixed = (_time(run.module, inputs, context) for context in (
-                nullcontext(), torch.autocast("cpu", torch.bfloat16)))
+            times = [[_time(run.module, inputs, context()) for context in _CONTEXTS]
+                     for _ in range(_ROUNDS)]
         except RuntimeError as error:  # an operator without bfloat16
             return precision, (f"bfloat16 not used: {str(error).splitlines()[0]}",)
+    plain, mixed = map(min, zip(*times, strict=True))
     ratio = mixed / plain
     note = f"a pass with bfloat16 takes {ratio:.2f} times as long as one in float32"
     return ("bf16-mixed", (f"{note}: used",)) if ratio < _GAIN else (
