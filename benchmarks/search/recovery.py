@@ -25,10 +25,9 @@ from torch import Tensor
 
 from benchmarks.common.paths import RESNETS, RESULTS
 from benchmarks.common.result_rows import keep, provenance, stored
-from edgewright.channels import find_branches, remove_branches
 from edgewright.distill import CompiledTeacher, Distillation, fit
 from edgewright.program import Program
-from edgewright.pruning import refit_layers
+from edgewright.pruning import BlockPruning, prune_blocks
 from edgewright.search import Search
 from edgewright.task import Split, Task, load_model, load_task
 from edgewright.training import Augmentation, Training, evaluate_module
@@ -157,9 +156,8 @@ def main() -> None:
 
 
 def _fit_without(program: Program, removed: tuple[str, ...], task: Task, seed: int) -> Program:
-    branches = [branch for branch in find_branches(program) if branch.name in removed]
-    samples = task.train.sample(Search().samples, seed=seed)
-    return refit_layers(program, remove_branches(program, branches), samples, seed=seed).program
+    config = BlockPruning(remove=removed, refit=True, refit_samples=Search().samples)
+    return prune_blocks(program, task, config, seed=seed)
 
 
 def _train(variant: Variant, fitted: Program, teacher: CompiledTeacher, task: Task,
@@ -168,7 +166,7 @@ def _train(variant: Variant, fitted: Program, teacher: CompiledTeacher, task: Ta
         {**dict(Search().training), "time": None, "epochs": settings.epochs, **variant.changes})
     since = time.process_time()
     trained = fit(fitted, task, training, teacher=teacher, distillation=variant.distillation,
-                  seed=settings.seed)  # features are taught by the program itself, not compiled
+                  seed=settings.seed)
     seconds = round(time.process_time() - since, 1)
     half = len(task.test) // 2
     order = range(len(task.test))

@@ -16,7 +16,6 @@ from edgewright.search._trial import Trial
 TRIED: Final = "trial.edge"  # the file of a trial in its directory, before the test
 
 
-
 def as_latency(session: Session, timed: Timed, original_timed: Timed,
                original: Figures) -> Measurement:
     """A file's latency in units of the original's, which cancels the machine's speed.
