@@ -33,6 +33,7 @@ WHOLE = ew.Recipe(name="whole", prune=ew.ChannelPruning(ratio=0.25, round_to=4, 
                                                         prove_export=False),
                   recover=SHORT, quantize=ew.Quantization(method=ew.QAT(training=SHORT),
                                                           calibration_samples=64))
+FAST = ew.Recipe.by_name("fast")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -69,6 +70,14 @@ def test_the_user_of_a_job_writes_few_lines(job: str) -> None:
 
 
 @pytest.mark.parametrize("job", METRICS)
+def test_a_job_is_quantized_to_a_proved_file(
+        job: str, train: Callable[[str], tuple[ew.Program, ew.Task]], tmp_path: Path) -> None:
+    program, task = train(job)
+    result = ew.compress(program, task, recipe=FAST, out=tmp_path / "run", quiet=True)
+    _check(job, result, task)
+
+
+@pytest.mark.parametrize("job", METRICS)
 def test_a_job_is_pruned_recovered_and_trained_in_int8(
         job: str, train: Callable[[str], tuple[ew.Program, ew.Task]], tmp_path: Path) -> None:
     program, task = train(job)
@@ -85,8 +94,7 @@ def test_a_search_finds_a_file_for_a_table(
         train: Callable[[str], tuple[ew.Program, ew.Task]], tmp_path: Path) -> None:
     program, task = train("tabular")
     training = SHORT.replace(time=60)
-    search = ew.Search(training=training, quantized_training=training, samples=32, candidates=1,
-                       exits=None)
+    search = ew.Search(training=training, quantized_training=training, samples=32, candidates=1)
     result = ew.compress(program, task, ew.Budget(size="50 %"), time=3600, search=search,
                          out=tmp_path / "run", quiet=True)
     _check("tabular", result, task)

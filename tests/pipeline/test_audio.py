@@ -50,8 +50,7 @@ def test_the_int8_file_hears_as_well_as_the_original(run: tuple[ew.Result, ew.Ta
 def test_a_search_finds_a_file_of_half_the_size(program: ew.Program, task: ew.Task,
                                                 tmp_path: Path) -> None:
     training = ew.Training(epochs=1, time=60, batch_size=64, lr=0.005)
-    search = ew.Search(training=training, quantized_training=training, samples=32, candidates=1,
-                       exits=None)
+    search = ew.Search(training=training, quantized_training=training, samples=32, candidates=1)
     result = ew.compress(program, task, ew.Budget(size="50 %"), time=3600, search=search,
                          out=tmp_path / "run", quiet=True)
     report = result.manifest.report

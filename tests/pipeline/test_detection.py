@@ -100,8 +100,7 @@ def test_a_search_finds_a_detector_of_a_third_of_the_size(
         detector: tuple[ew.Program, ew.Task], tmp_path: Path) -> None:
     program, task = detector
     training = ew.Training(epochs=1, time=60, batch_size=16, lr=0.001, optimizer="adamw")
-    search = ew.Search(training=training, quantized_training=training, samples=16, candidates=1,
-                       exits=None)
+    search = ew.Search(training=training, quantized_training=training, samples=16, candidates=1)
     result = ew.compress(program, task, ew.Budget(size="33 %"), time=3600, search=search,
                          out=tmp_path, quiet=True)
     report = result.manifest.report
