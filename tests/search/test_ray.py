@@ -197,7 +197,7 @@ def test_a_search_loses_nothing_when_a_node_dies(
         cluster: Any, settings: RunSettings, tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch) -> None:
     equal = (Measurement(name="latency_ms", value=1.0, kind="measured"),)
-    monkeypatch.setattr("edgewright.search._quiet_timer.time_sessions",
+    monkeypatch.setattr("edgewright.pipeline._quiet_timer.time_sessions",
                         lambda sessions, _: dict.fromkeys(sessions, equal))
     node, marker = cluster.list_all_nodes()[-1], tmp_path / "started"
     monkeypatch.setattr("edgewright.search._ray.build_on_worker",

@@ -8,6 +8,7 @@ from edgewright.pipeline._file_metric import nest_outputs
 from edgewright.pipeline._identity import run_identity
 from edgewright.pipeline._make_bundle import make_bundle
 from edgewright.pipeline._overall import OverallProgress
+from edgewright.pipeline._quiet_timer import ORIGINAL, QuietTimer, Timed
 from edgewright.pipeline._recipe import RECIPES, Recipe
 from edgewright.pipeline._run import Result, Run, RunSettings
 from edgewright.pipeline._run_log import RunLog
@@ -16,17 +17,20 @@ from edgewright.pipeline._verify import Check, verify
 from edgewright.pipeline._write_measured import measure_on_test, write_measured
 
 __all__ = [
+    "ORIGINAL",
     "RECIPES",
     "TIMED_RUNS",
     "Check",
     "ExitChoice",
     "OverallProgress",
+    "QuietTimer",
     "Recipe",
     "Result",
     "Run",
     "RunDirectory",
     "RunLog",
     "RunSettings",
+    "Timed",
     "capture_original",
     "cascade",
     "checksum",

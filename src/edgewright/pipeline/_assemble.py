@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 from edgewright.bundle import Bundle, read_bundle, write_bundle
 from edgewright.core import (
@@ -19,7 +19,6 @@ from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._draft import draft_bundle
 from edgewright.pipeline._evaluate import (
     evaluate_operating_point,
-    time_sessions,
 )
 from edgewright.pipeline._exit_choice import ExitChoice, ExitJudge
 from edgewright.pipeline._layer_records import make_layer_records
@@ -30,6 +29,7 @@ from edgewright.pipeline._points import (
     evaluate_operating_points,
     replace_points,
 )
+from edgewright.pipeline._quiet_timer import ORIGINAL, QuietTimer
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._run_log import RunLog
 from edgewright.pipeline._run_stages import StageResults
@@ -38,6 +38,8 @@ from edgewright.program import Program
 from edgewright.report import render_html
 from edgewright.runtime import Session
 from edgewright.task import Task
+
+_PATIENCE: Final = 30.0  # seconds that measuring latencies again on a busy machine may take
 
 
 @final
@@ -100,7 +102,7 @@ class Assembly:
             layers=make_layer_records(original.costs(), results.program.costs()))
 
     def finish(self, original: Program, results: StageResults, directory: RunDirectory,
-               log: RunLog) -> Manifest:
+               log: RunLog, timer: QuietTimer | None = None) -> Manifest:
         """Export, choose thresholds, compare, measure; write the bundle and the report.
 
         Raises:
@@ -125,12 +127,15 @@ class Assembly:
             stages=results.records,
             layers=make_layer_records(original.costs(), results.program.costs()))
         baseline = read_bundle(directory.baseline)
-        sessions = {"original": Session(baseline), "compressed": session}
+        sessions = {"compressed": session}
         if results.unquantized is not None and results.unquantized is not original:
             sessions["unquantized"] = Session(replace_points(
                 self.draft(results.unquantized), manifest.model.points))
         manifest = manifest.with_report(original=baseline.manifest.report.compressed)
-        timed = self._add_latencies(manifest, sessions, results)
+        if timer is None:
+            patience = 0.0 if self.budget.latency is None else _PATIENCE
+            timer = QuietTimer(Session(baseline), patience, log)
+        timed = self._add_latencies(manifest, sessions, results, timer)
         written = write_bundle(directory.bundle, timed, draft.segments,
                                finish=Manifest.with_breaches)
         self.write_beside(written, directory)
@@ -148,14 +153,14 @@ class Assembly:
                 write_atomically(file, content)
 
     def _add_latencies(self, manifest: Manifest, sessions: dict[str, Session],
-                       results: StageResults) -> Manifest:
+                       results: StageResults, timer: QuietTimer) -> Manifest:
         """Add the latencies of all files, and the layers that make the compressed file slow."""
-        latencies = time_sessions(sessions, self.task.test)
+        latencies = timer.time(sessions, self.task.test)
         manifest = add_latency(manifest, latencies["compressed"]).with_report(
-            original=manifest.report.original.with_(*latencies["original"]))
+            original=manifest.report.original.with_(*latencies[ORIGINAL]))
         if results.unquantized is None:
             return manifest
-        unquantized = latencies.get("unquantized", latencies["original"])
+        unquantized = latencies.get("unquantized", latencies[ORIGINAL])
         return manifest.with_report(
             unquantized=Figures.of(*unquantized),
             slow_layers=find_slow_layers(results.unquantized, results.program, latencies))

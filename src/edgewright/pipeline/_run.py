@@ -24,6 +24,7 @@ from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._evaluate import evaluate_operating_point
 from edgewright.pipeline._exit_choice import ExitChoice
 from edgewright.pipeline._identity import run_identity
+from edgewright.pipeline._quiet_timer import QuietTimer
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._run_log import RunLog
 from edgewright.pipeline._run_stages import StageResults, run_stages
@@ -206,8 +207,14 @@ class Run:
             task.metric.merit(figures[task.metric.name]) if score is None else score(session),
             choice if results.program.exits else None)
 
-    def finish(self, results: StageResults) -> Result:
-        """Export, verify, measure on the test split, and write bundle and report."""
+    def finish(self, results: StageResults, timer: QuietTimer | None = None) -> Result:
+        """Export, verify, measure on the test split, and write bundle and report.
+
+        Args:
+            results: From `build`.
+            timer: Times the file against the baseline; None for a new one, which waits for a quiet
+                machine only if the budget limits the latency.
+        """
         directory, log = self.context.directory, self.context.log
         if directory.is_sealed(directory.bundle, results.checksum):
             log.note(f"this run is complete already; its bundle is {directory.bundle}")
@@ -215,7 +222,8 @@ class Run:
             self.assembly.write_beside(manifest, directory)
         else:
             with temporary_seed(self.assembly.seed):
-                manifest = self.assembly.finish(self.context.original, results, directory, log)
+                manifest = self.assembly.finish(self.context.original, results, directory, log,
+                                                timer)
         directory.remove_checkpoints()
         return Result(directory.bundle, directory.report, manifest,
                       self._choose_exits(results).apply(results.program))

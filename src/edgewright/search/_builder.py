@@ -10,13 +10,12 @@ from typing import final
 
 from edgewright.bundle import read_bundle
 from edgewright.core import Figures
-from edgewright.pipeline import Result, Run, RunSettings
+from edgewright.pipeline import ORIGINAL, QuietTimer, Result, Run, RunSettings
 from edgewright.runtime import Session
 from edgewright.search._built import Built
 from edgewright.search._candidate import Candidate
 from edgewright.search._judge import AgreementJudge
 from edgewright.search._latencies import TRIED, as_latency, time_together
-from edgewright.search._quiet_timer import ORIGINAL, QuietTimer
 from edgewright.search._trial import Trial
 
 
@@ -57,7 +56,7 @@ class Builder:
         """
         since = time.perf_counter()
         session = Session(read_bundle(candidate.folder(self.folder) / TRIED))
-        timed = self.timer.time({candidate.name: session})
+        timed = self.timer.time({candidate.name: session}, self.settings.task.val)
         latency = as_latency(session, timed[candidate.name], timed[ORIGINAL], self.original)
         timing = time.perf_counter() - since
         return Trial(**dict(candidate), figures=built.figures.with_(latency), score=built.score,
@@ -65,12 +64,13 @@ class Builder:
 
     def time_together(self, trials: Sequence[Trial], seconds: float) -> list[Trial]:
         """Trials with latencies that were measured together; see `time_together`."""
-        return time_together(trials, self.folder, self.timer, self.original, seconds=seconds)
+        return time_together(trials, self.folder, self.timer, self.settings.task.val,
+                             self.original, seconds=seconds)
 
     def finish(self, trial: Trial) -> Result:
         """Verify a trial's file on the test split, and write its bundle and report."""
         run = self._open(trial)
-        return run.finish(run.build())
+        return run.finish(run.build(), self.timer)
 
     def _open(self, trial: Trial) -> Run:
         run = Run.open(self.settings, trial.recipe, trial.folder(self.folder), adjust=False)

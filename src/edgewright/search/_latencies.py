@@ -8,10 +8,10 @@ from typing import Final
 
 from edgewright.bundle import read_bundle
 from edgewright.core import Figures, Measurement
-from edgewright.pipeline import TIMED_RUNS
+from edgewright.pipeline import ORIGINAL, TIMED_RUNS, QuietTimer, Timed
 from edgewright.runtime import Session
-from edgewright.search._quiet_timer import ORIGINAL, QuietTimer, Timed
 from edgewright.search._trial import Trial
+from edgewright.task import Split
 
 TRIED: Final = "trial.edge"  # the file of a trial in its directory, before the test
 
@@ -36,8 +36,8 @@ def as_latency(session: Session, timed: Timed, original_timed: Timed,
                        split="val", runtime="ratio to the original, taken in turn")
 
 
-def time_together(trials: Sequence[Trial], root: Path, timer: QuietTimer, original: Figures, *,
-                  seconds: float) -> list[Trial]:
+def time_together(trials: Sequence[Trial], root: Path, timer: QuietTimer, split: Split,
+                  original: Figures, *, seconds: float) -> list[Trial]:
     """Time the files of trials in one measurement, so that their order does not depend on chance.
 
     Files that differ in their training or in their bits take the same time, so that one of each
@@ -47,6 +47,7 @@ def time_together(trials: Sequence[Trial], root: Path, timer: QuietTimer, origin
         trials: The trials, the most important first.
         root: The search's directory.
         timer: Times files.
+        split: The samples to run.
         original: The original's figures.
         seconds: Trials at the end are left out if all would take longer than about this; the first
             two never are.
@@ -64,7 +65,7 @@ def time_together(trials: Sequence[Trial], root: Path, timer: QuietTimer, origin
             chosen[structure_of(trial)] = trial
     sessions = {trial.name: Session(read_bundle(trial.folder(root) / TRIED))
                 for trial in chosen.values()}
-    timed = timer.time(sessions)
+    timed = timer.time(sessions, split)
     found = {structure: as_latency(sessions[trial.name], timed[trial.name], timed[ORIGINAL],
                                    original) for structure, trial in chosen.items()}
     return [trial.replace(figures=trial.figures.with_(found[structure_of(trial)]))

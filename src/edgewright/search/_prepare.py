@@ -11,6 +11,7 @@ from typing import Final
 from edgewright.bundle import read_bundle
 from edgewright.core import Budget, Figures, Limit, Measurement, format_metric
 from edgewright.pipeline import (
+    QuietTimer,
     Recipe,
     Run,
     RunDirectory,
@@ -30,7 +31,6 @@ from edgewright.search._metric_limits import MetricLimits
 from edgewright.search._planner import Planner
 from edgewright.search._progress import SearchProgress
 from edgewright.search._publish import Publisher, keep_best
-from edgewright.search._quiet_timer import QuietTimer
 from edgewright.search._ranking import Ranking
 from edgewright.search._recipes import write_recipe
 from edgewright.search._record import keep_facts
@@ -154,8 +154,8 @@ def make_builder(settings: RunSettings, folder: Path, quantized: Recipe,
     tested = run.measure_baseline().report.compressed
     baseline = run.context.directory.baseline
     session = Session(read_bundle(baseline))
-    timer = QuietTimer(session, task.val, patience, log)
-    latency = timer.time_original()
+    timer = QuietTimer(session, patience, log)
+    latency = timer.time_original(task.val)
     validated = Figures.of(*evaluate_operating_point(session, task.val, task.goal)[0].metrics)
     judge = None
     if is_flattered(validated.metric, tested.metric) and can_mix(task.val):

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Final, final
 
 from edgewright.core import Figures, Measurement
-from edgewright.pipeline import RunLog, time_sessions
+from edgewright.pipeline._evaluate import time_sessions
+from edgewright.pipeline._run_log import RunLog
 from edgewright.runtime import Session
 from edgewright.task import Split
 
@@ -29,7 +30,6 @@ class QuietTimer:
 
     Args:
         session: The original's file.
-        split: The samples to run.
         patience: Seconds that all further attempts together may take; 0 measures once, and says
             nothing.
         log: Says when the machine did not become quiet.
@@ -37,26 +37,29 @@ class QuietTimer:
         sleep: Waits for a number of seconds.
     """
 
-    def __init__(self, session: Session, split: Split, patience: float, log: RunLog,
+    def __init__(self, session: Session, patience: float, log: RunLog,
                  measure: Callable[[dict[str, Session], Split], dict[str, Timed]] | None = None,
                  sleep: Callable[[float], None] = time.sleep) -> None:
-        self.session, self._split, self._log = session, split, log
+        self.session, self._log = session, log
         self._measure, self._sleep = measure or time_sessions, sleep
         self._waits, self._left = patience > 0, patience
         self._least_ms = float("inf")  # latency of the original in the quietest measurement
 
-    def time_original(self) -> Timed:
-        """The original's latencies, the least of a few measurements."""
+    def time_original(self, split: Split) -> Timed:
+        """The original's latencies on a split's samples, the least of a few measurements."""
         attempts = _SETTLING if self._waits else 1
-        return min((self._attempt({}) for _ in range(attempts)), key=_original_ms)[ORIGINAL]
+        return min((self._attempt({}, split) for _ in range(attempts)),
+                   key=_original_ms)[ORIGINAL]
 
-    def time(self, sessions: Mapping[str, Session]) -> dict[str, Timed]:
+    def time(self, sessions: Mapping[str, Session], split: Split) -> dict[str, Timed]:
         """Latencies of files and of the original, by name, from the quietest attempt."""
+        if self._least_ms == float("inf") and self._waits:
+            self.time_original(split)
         attempts: list[dict[str, Timed]] = []
         for pause in _PAUSES:
             since = time.perf_counter()
             self._sleep(pause)
-            attempts.append(self._attempt(sessions))
+            attempts.append(self._attempt(sessions, split))
             if not self._is_disturbed(attempts[-1]):
                 return attempts[-1]
             if len(attempts) > 1:
@@ -70,8 +73,8 @@ class QuietTimer:
                            f"took {excess:.0%} longer than at best")
         return found
 
-    def _attempt(self, sessions: Mapping[str, Session]) -> dict[str, Timed]:
-        found = self._measure({ORIGINAL: self.session, **sessions}, self._split)
+    def _attempt(self, sessions: Mapping[str, Session], split: Split) -> dict[str, Timed]:
+        found = self._measure({ORIGINAL: self.session, **sessions}, split)
         self._least_ms = min(self._least_ms, _original_ms(found))
         return found
 
