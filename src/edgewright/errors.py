@@ -12,7 +12,8 @@ EdgewrightError                 1
 │   ├── BundleError                 a bundle that is truncated, altered or of another format
 │   ├── SensorError                 a device sensor without a reading
 │   └── StorageError                a run directory or disk that cannot store the result
-└── MissingExtraError           6   an optional dependency is not installed
+├── MissingExtraError           6   an optional dependency is not installed
+└── MissingToolError            6   a program outside Python is not installed
 
 EdgewrightWarning is the category of Edgewright's warnings.
 """
@@ -139,6 +140,16 @@ class MissingExtraError(EdgewrightError):
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs an extra that is not installed; run: "
                          f"pip install 'edgewright[{extra}]'")
+
+
+class MissingToolError(EdgewrightError):
+    """A program outside Python is missing; the message has the install command."""
+
+    exit_code = 6
+
+    def __init__(self, what: str, packages: str) -> None:
+        super().__init__(f"{what} needs programs that are not installed; on Debian and Ubuntu, "
+                         f"run: apt-get install {packages}")
 
 
 class EdgewrightWarning(UserWarning):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from torch.fx import Node
 
-from edgewright.graph import ops, shape_of
+from edgewright.graph import is_pointwise, ops, shape_of, tensor_of
 from edgewright.program import Program
 from edgewright.quantization.placement._assignment import PrecisionAssignment
 from edgewright.quantization.placement._fused_ops import FusedOp, find_fused_ops
@@ -69,6 +69,34 @@ def _request_activations(fused_ops: Sequence[FusedOp], chosen: Mapping[str, Prec
                 grids.request(value, op.node, bits)
         if scheme.activation_mode == "static" and op.tail not in floats:
             grids.quantize_for_all(op.tail)
+    if scheme.target.integers_only:
+        _quantize_everything(fused_ops, grids)
+
+
+def _quantize_everything(fused_ops: Sequence[FusedOp], grids: SharedGrids) -> None:
+    """Quantize what every other operator reads and returns, except inside fused operators."""
+    inside = {part for op in fused_ops for part in (op.node, op.norm, op.tail)}
+    for node in fused_ops[0].node.graph.nodes if fused_ops else ():
+        if (node.op != "call_function" or node in inside or is_data_movement(node)
+                or not _is_float(node)):
+            continue
+        for value in node.all_input_nodes:
+            if _is_float(value) and value.op != "get_attr" and not _is_inner(value, node):
+                grids.request(value, node, FULL)
+        if not all(_is_inner(node, user) for user in node.users):
+            grids.quantize_for_all(node)
+
+
+def _is_inner(value: Node, reader: Node) -> bool:
+    """Whether a value is only a step of an element-wise function of one tensor."""
+    return (is_pointwise(reader.target) and is_pointwise(value.target)
+            and all(len(one.all_input_nodes) == 1 for one in (value, reader))
+            and len(value.users) == 1)
+
+
+def _is_float(node: Node) -> bool:
+    value = tensor_of(node)
+    return value is not None and value.is_floating_point()
 
 
 def _unquantized_results(fused_ops: Sequence[FusedOp], chosen: Collection[str], target: TargetRules,

@@ -45,6 +45,8 @@ class TargetRules:
         fuses_sums: Whether an addition is fused with a convolution that feeds it and computed in
             floating point, so that the convolution's result is never quantized, whatever the
             file says.
+        integers_only: Whether the target computes with integers alone, so that every value that an
+            operator reads is quantized.
         pads_with_infinity: Whether quantized values may be padded with infinity; otherwise such
             values stay in floating point.
         pool_rounding: How averages over windows are rounded when they share a grid with their
@@ -64,6 +66,7 @@ class TargetRules:
     granularities: tuple[GranularityName, ...] = ("per_tensor", "per_channel", "per_group")
     one_grid: bool = False
     fuses_sums: bool = False
+    integers_only: bool = False
     pads_with_infinity: bool = True
     pool_rounding: PoolRounding | None = None
     timed: bool = False
@@ -113,6 +116,15 @@ TARGETS: Final[Mapping[str, TargetRules]] = MappingProxyType({rules.name: rules 
             "activation-bits": _NO_CLAMP,
             "affine-weights": "its 8-bit specification fixes the zero point of weights at 0",
             "granularity": "its 8-bit specification has scales per tensor or per axis only"}),
+    TargetRules(
+        "c", signed_activations=False, activation_modes=("static",),
+        granularities=("per_tensor", "per_channel"), integers_only=True, pads_with_infinity=False,
+        stores_weights=False,
+        reasons={
+            "stores-weights": "its kernels read integer weights only in integer layers",
+            "mode": "it computes with integers alone, whose ranges are known in advance",
+            "granularity": "its kernels sum the products of a whole output channel before they "
+                           "scale them"}),
 )})
 
 

@@ -1,0 +1,45 @@
+"""Networks that compute with integers alone: their steps, and what these compute bit for bit."""
+
+from edgewright.integers._check import convolution_bound
+from edgewright.integers._network import IntegerNetwork, Structure
+from edgewright.integers._ports import from_integers, to_integers
+from edgewright.integers._reference import run_reference
+from edgewright.integers._rounding import Scaling, choose_scaling, scale_integers
+from edgewright.integers._steps import (
+    AveragePool,
+    Convolution,
+    Copy,
+    IntegerTensor,
+    Lookup,
+    MaximumPool,
+    Part,
+    Port,
+    Product,
+    Step,
+    Sum,
+    Window,
+)
+
+__all__ = [
+    "AveragePool",
+    "Convolution",
+    "Copy",
+    "IntegerNetwork",
+    "IntegerTensor",
+    "Lookup",
+    "MaximumPool",
+    "Part",
+    "Port",
+    "Product",
+    "Scaling",
+    "Step",
+    "Structure",
+    "Sum",
+    "Window",
+    "choose_scaling",
+    "convolution_bound",
+    "from_integers",
+    "run_reference",
+    "scale_integers",
+    "to_integers",
+]

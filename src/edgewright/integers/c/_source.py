@@ -1,0 +1,303 @@
+"""Write an integer network as one C99 file and its header."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.errors import UsageError
+from edgewright.integers._network import IntegerNetwork
+from edgewright.integers._steps import (
+    AveragePool,
+    Convolution,
+    Copy,
+    Lookup,
+    MaximumPool,
+    Part,
+    Port,
+    Product,
+    Sum,
+    Window,
+)
+from edgewright.integers.c._memory import MemoryPlan, plan_memory
+from edgewright.integers.c._packed_weights import pack_weights
+
+_C_TYPES: Final = {"uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_PER_LINE: Final = 20
+
+
+@final
+@dataclass(frozen=True)
+class CSource:
+    """A network in C.
+
+    Attributes:
+        name: What its functions and files are called.
+        code: The content of ``NAME.c``, which includes ``NAME.h`` and nothing that is not C99.
+        header: The content of ``NAME.h``.
+        memory: Where its tensors lie.
+        constant_bytes: Bytes of all constants.
+    """
+
+    name: str
+    code: str
+    header: str
+    memory: MemoryPlan
+    constant_bytes: int
+
+
+def write_c(network: IntegerNetwork, name: str = "network") -> CSource:
+    """Write a network as C99: no heap, no floating point, no library but memcpy and memset.
+
+    Args:
+        network: The network.
+        name: What functions and files are called: lower case letters, digits and underscores.
+
+    Raises:
+        UsageError: The name cannot be used in C.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot name functions in C; use up to 32 lower-case letters, "
+                         "digits and underscores, the first a letter")
+    return _Writer(network, name).write()
+
+
+@final
+class _Writer:
+    """Writes one network."""
+
+    def __init__(self, network: IntegerNetwork, name: str) -> None:
+        self.network, self.name = network, name
+        self._constants: dict[str, str] = {}   # definition by name in C
+        self._bytes = 0
+        self._memory = plan_memory(network, {
+            number: _scratch_bytes(step) for number, step in enumerate(network.steps)})
+        self._places = self._name_places()
+
+    def write(self) -> CSource:
+        """The two files."""
+        calls = [line for number, step in enumerate(self.network.steps)
+                 for line in _WRITERS[type(step)](self, step, number)]
+        parameters = ", ".join(self._parameters())
+        memory = ([f"static uint8_t memory[{self._memory.size}] __attribute__((aligned(8)));", ""]
+                  if self._memory.size else [])
+        code = "\n".join([
+            f'#include "{self.name}.h"', "", files(__package__).joinpath("kernels.h").read_text(),
+            *self._constants.values(), "", *memory,
+            f"void {self.name}_run({parameters}) {{", *(f"    {line}" for line in calls), "}", ""])
+        return CSource(self.name, code, self._header(parameters), self._memory, self._bytes)
+
+    def _header(self, parameters: str) -> str:
+        upper = self.name.upper()
+        lines = [f"#ifndef {upper}_H", f"#define {upper}_H", "", "#include <stdint.h>", "",
+                 "#ifdef __cplusplus", 'extern "C" {', "#endif", "",
+                 f"#define {upper}_MEMORY_BYTES {self._memory.size}"]
+        for kind, ports in (("INPUT", self.network.structure.inputs),
+                            ("OUTPUT", self.network.structure.outputs)):
+            for number, port in enumerate(ports):
+                lines += self._describe(f"{upper}_{kind}{number}", port)
+        return "\n".join([
+            *lines, "", "/* Not reentrant: intermediate results lie in one static block. */",
+            f"void {self.name}_run({parameters});", "",
+            "#ifdef __cplusplus", "}", "#endif", "", "#endif", ""])
+
+    def _describe(self, name: str, port: Port) -> Iterator[str]:
+        tensor = self.network.tensors[port.tensor]
+        sizes = " x ".join(map(str, port.stored_shape))
+        yield ""
+        yield f"/* {tensor.dtype}, {sizes}; value = scale * (integer - zero point) */"
+        yield f"#define {name}_SIZE {tensor.size}"
+        yield f"#define {name}_SCALE {np.float32(tensor.scale)!s}f"
+        yield f"#define {name}_ZERO_POINT {tensor.zero_point}"
+
+    def _parameters(self) -> Iterator[str]:
+        for prefix, ports, label in (("const ", self.network.structure.inputs, "input"),
+                                     ("", self.network.structure.outputs, "output")):
+            for number, port in enumerate(ports):
+                kind = _C_TYPES[self.network.tensors[port.tensor].dtype]
+                yield f"{prefix}{kind} *{label}{number}"
+
+    def _name_places(self) -> dict[str, str]:
+        """How each tensor is named in C: a parameter, or a place in the memory."""
+        places = {name: f"memory + {offset}" for name, offset in self._memory.offsets.items()}
+        for ports, label in ((self.network.structure.outputs, "output"),
+                             (self.network.structure.inputs, "input")):
+            for number, port in enumerate(ports):
+                places.setdefault(port.tensor, f"{label}{number}")
+        return places
+
+    def place(self, name: str, kind: str = "") -> str:
+        """A pointer to a tensor."""
+        place = self._places[name]
+        return f"({kind} *)({place})" if kind else f"({place})"
+
+    def read(self, name: str) -> str:
+        """A pointer to a tensor of bytes that is only read."""
+        return self.place(name, "const uint8_t")
+
+    def scratch(self, number: int) -> str:
+        """A pointer to the working memory of a step."""
+        offset = self._memory.scratch.get(number)
+        return "0" if offset is None else f"memory + {offset}"
+
+    def constant(self, name: str, array: NDArray[Any]) -> str:
+        """Define an array, unless that is done; return its name in C."""
+        if name not in self._constants:
+            self._bytes += array.nbytes
+            self._constants[name] = _define(name, array)
+        return name
+
+    def value(self, name: str, kind: str, fields: str) -> str:
+        """Define a struct; return a pointer to it."""
+        self._constants[name] = f"static const {kind} {name} = {{{fields}}};"
+        return f"&{name}"
+
+    def is_signed(self, name: str) -> int:
+        """1 for a tensor of int8."""
+        return int(self.network.tensors[name].dtype == "int8")
+
+    def result(self, step: Any) -> str:
+        """The fields of a struct about the result."""
+        tensor = self.network.tensors[step.output]
+        return (f"{tensor.zero_point}, {_bound(step.low)}, {_bound(step.high)}, "
+                f"{tensor.bytes // tensor.size}")
+
+
+def _convolve(writer: _Writer, step: Convolution, number: int) -> Iterator[str]:
+    network = writer.network
+    source = network.tensors[step.input]
+    weight, bias = (network.constants[name] for name in (step.weight, step.bias))
+    flip = 128 if source.dtype == "int8" else 0
+    zero_point = source.zero_point + flip
+    sums = weight.astype(np.int64).reshape(len(weight), -1).sum(axis=1)
+    folded = (bias - step.finer_by * zero_point * sums).astype(np.int32)
+    depthwise = _is_depthwise(step)
+    packed, bits = pack_weights(weight, step.bits, depthwise=depthwise)
+    names = [writer.constant(f"{kind}{number}", array) for kind, array in (
+        ("weight", packed), ("bias", folded), ("factors", network.constants[step.factors]),
+        ("shifts", network.constants[step.shifts]))]
+    settings = writer.value(f"step{number}", "ew_convolution", (
+        f"{_fields(step.window)}, {step.groups}, {step.finer_by}, {zero_point}, {flip}, "
+        f"{writer.result(step)}, {', '.join(names)}"))
+    kernel = "depthwise" if depthwise else f"{bits}bit"
+    yield (f"ew_convolve_{kernel}({settings}, {writer.read(step.input)}, "
+           f"{writer.place(step.output)}, {writer.scratch(number)});")
+
+
+def _pair(writer: _Writer, step: Sum | Product, number: int) -> Iterator[str]:
+    first, second = (writer.network.tensors[name] for name in step.inputs)
+    factors = step.factors if isinstance(step, Sum) else (step.factor, 0)
+    settings = writer.value(f"step{number}", "ew_pair", (
+        f"{first.size}, {second.size}, {first.zero_point}, {second.zero_point}, {factors[0]}, "
+        f"{factors[1]}, {step.shift}, {writer.result(step)}"))
+    operands = ", ".join(f"{writer.read(name)}, {writer.is_signed(name)}" for name in step.inputs)
+    function = "ew_add" if isinstance(step, Sum) else "ew_multiply"
+    yield f"{function}({settings}, {operands}, {writer.place(step.output)});"
+
+
+def _look_up(writer: _Writer, step: Lookup, number: int) -> Iterator[str]:
+    table = writer.network.constants[step.table].astype(np.uint8)
+    name = writer.constant(f"table{number}", table)
+    size = writer.network.tensors[step.input].size
+    flip = 128 if writer.is_signed(step.input) else 0
+    yield (f"ew_look_up({writer.read(step.input)}, {size}, {flip}, {name}, "
+           f"{writer.place(step.output, 'uint8_t')});")
+
+
+def _average(writer: _Writer, step: AveragePool, number: int) -> Iterator[str]:
+    factors, shifts = (writer.network.constants[name] for name in (step.factors, step.shifts))
+    names = [writer.constant(f"{kind}{number}", array)
+             for kind, array in (("factors", factors), ("shifts", shifts))]
+    settings = writer.value(f"step{number}", "ew_average_pool", (
+        f"{_fields(step.window)}, {writer.network.tensors[step.input].zero_point}, "
+        f"{writer.result(step)}, {int(len(factors) > 1)}, {', '.join(names)}"))
+    yield (f"ew_average({settings}, {writer.read(step.input)}, {writer.is_signed(step.input)}, "
+           f"{writer.place(step.output)});")
+
+
+def _maximum(writer: _Writer, step: MaximumPool, number: int) -> Iterator[str]:
+    settings = writer.value(f"step{number}", "ew_window", _fields(step.window)[1:-1])
+    yield (f"ew_maximum({settings}, {writer.read(step.input)}, {writer.is_signed(step.input)}, "
+           f"{writer.place(step.output, 'uint8_t')});")
+
+
+def _copy(writer: _Writer, step: Copy, _: int) -> Iterator[str]:
+    tensor = writer.network.tensors[step.output]
+    width = tensor.bytes // tensor.size
+    if step.fill is not None:
+        if width == 1:
+            yield f"memset({writer.place(step.output)}, {step.fill & 255}, {tensor.size});"
+        else:
+            kind = _C_TYPES[tensor.dtype]
+            yield (f"for (int32_t i = 0; i < {tensor.size}; i++) "
+                   f"{writer.place(step.output, kind)}[i] = {step.fill};")
+    for part in step.parts:
+        yield from _copy_part(writer, step.output, part, width)
+
+
+def _copy_part(writer: _Writer, output: str, part: Part, width: int) -> Iterator[str]:
+    loops, terms_in, terms_out = [], [], []
+    run, sizes, steps_in, steps_out = _longest_run(part)
+    for number, (size, step_in, step_out) in enumerate(zip(sizes, steps_in, steps_out,
+                                                           strict=True)):
+        loops.append(f"for (int32_t i{number} = 0; i{number} < {size}; i{number}++)")
+        terms_in.append(f"i{number} * {step_in * width}")
+        terms_out.append(f"i{number} * {step_out * width}")
+    place_in, place_out = (" + ".join([str(start * width), *terms]) for start, terms in (
+        (part.start_in, terms_in), (part.start_out, terms_out)))
+    yield (f"{' '.join(loops)} memcpy({writer.place(output, 'uint8_t')} + {place_out}, "
+           f"{writer.read(part.input)} + {place_in}, {run * width});").strip()
+
+
+def _longest_run(part: Part) -> tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Elements that are contiguous in both tensors, and the dimensions that are left."""
+    run, kept = 1, len(part.sizes)
+    while kept and part.steps_in[kept - 1] == part.steps_out[kept - 1] == run:
+        run *= part.sizes[kept - 1]
+        kept -= 1
+    return run, part.sizes[:kept], part.steps_in[:kept], part.steps_out[:kept]
+
+
+_WRITERS: Final[dict[type, Any]] = {
+    Convolution: _convolve, Sum: _pair, Product: _pair, Lookup: _look_up, AveragePool: _average,
+    MaximumPool: _maximum, Copy: _copy}
+
+
+def _is_depthwise(step: Convolution) -> bool:
+    return step.groups > 1 and step.groups == step.window.inputs[-1]
+
+
+def _scratch_bytes(step: Any) -> int:
+    """Bytes that a step needs beside its input and output."""
+    if not isinstance(step, Convolution):
+        return 0
+    *_, channels = step.window.inputs
+    if _is_depthwise(step):
+        return channels
+    return 2 * step.window.kernel[0] * step.window.kernel[1] * (channels // step.groups)
+
+
+def _fields(window: Window) -> str:
+    values = (*window.inputs, *window.outputs, *window.kernel, *window.stride, *window.padding,
+              *window.dilation)
+    return "{" + ", ".join(map(str, values)) + "}"
+
+
+def _bound(value: int) -> str:
+    """A number in C; the lowest one has no literal of its type."""
+    return {2**31 - 1: "INT32_MAX", -(2**31): "INT32_MIN"}.get(value, str(value))
+
+
+def _define(name: str, array: NDArray[Any]) -> str:
+    values = [_bound(int(value)) for value in array.reshape(-1)]
+    rows = [", ".join(values[begin:begin + _PER_LINE])
+            for begin in range(0, len(values), _PER_LINE)]
+    return (f"static const {_C_TYPES[str(array.dtype)]} {name}[{len(values)}] = {{\n    "
+            + ",\n    ".join(rows) + "};")
