@@ -10,13 +10,15 @@ from edgewright.core import write_atomically
 from edgewright.errors import UsageError
 from edgewright.exporters._agreement import check_agreement, load_file
 from edgewright.exporters.edge import ExecuTorchEngine, to_executorch, to_litert
+from edgewright.exporters.integers import to_integer_network
 from edgewright.exporters.onnx import EveryExitEngine, to_conditional_onnx, to_onnx
 from edgewright.goals import Goal, make_exit_confidence
+from edgewright.integers.c import write_c
 from edgewright.program import Program
-from edgewright.runtime import Engine, LiteRtEngine, OnnxEngine
+from edgewright.runtime import CompiledEngine, Engine, LiteRtEngine, OnnxEngine
 from edgewright.task import Task
 
-ExportTarget = Literal["onnx", "executorch", "litert"]
+ExportTarget = Literal["onnx", "executorch", "litert", "c"]
 
 
 def export(program: Program, target: ExportTarget, path: str | Path, *,
@@ -34,8 +36,9 @@ def export(program: Program, target: ExportTarget, path: str | Path, *,
 
     Args:
         program: A program in floating point or quantized.
-        target: "onnx" (for ONNX Runtime and OpenVINO), "executorch" or "litert".
-        path: The file to write.
+        target: "onnx" (for ONNX Runtime and OpenVINO), "executorch", "litert" or "c" (C99 for
+            microcontrollers and any other processor).
+        path: The file to write. C has a header beside it; its functions are called like the file.
         task: Program and file are compared on two of its training samples; by default, on the
             program's example inputs. Its goal says how sure an early exit is of a sample; without a
             task exits are those of a classifier.
@@ -47,6 +50,7 @@ def export(program: Program, target: ExportTarget, path: str | Path, *,
         UsageError: The target is unknown, or thresholds or temperatures do not fit the target or
             the early exits.
         MissingExtraError: The target's packages are not installed.
+        MissingToolError: The target is "c", and this machine has no C compiler to check it with.
         ModelError: The program was quantized for another target, or an operator cannot be
             translated; the message names it.
         DataError: The task's samples do not fit the program.
@@ -62,11 +66,16 @@ def export(program: Program, target: ExportTarget, path: str | Path, *,
     """
     if task is not None:
         program = program.with_examples(task.train.example(2))
+    path = Path(path)
+    if target == "c":
+        if thresholds is not None or temperatures is not None:
+            raise UsageError("thresholds were given for the target 'c', whose file returns the "
+                             "outputs of all exits: export without thresholds")
+        return _export_c(program, path)
     model, engine = (_translate(program, target) if thresholds is None and temperatures is None
                      else _translate_conditional(program, target, thresholds, temperatures,
                                                  None if task is None else task.goal))
     check_agreement(program, engine)
-    path = Path(path)
     write_atomically(path, model)
     return path
 
@@ -84,6 +93,16 @@ def prove_export(program: Program) -> float:
     return check_agreement(program, load_file(OnnxEngine, to_onnx(program)))
 
 
+def _export_c(program: Program, path: Path) -> Path:
+    """Write C99 and its header, and check what this machine's compiler makes of it."""
+    network = to_integer_network(program)
+    source = write_c(network, path.stem)
+    check_agreement(program, CompiledEngine(network))
+    write_atomically(path.with_suffix(".h"), source.header.encode())
+    write_atomically(path, source.code.encode())
+    return path
+
+
 def _translate(program: Program, target: ExportTarget) -> tuple[bytes, Engine]:
     if target == "onnx":
         model = to_onnx(program)
@@ -94,7 +113,8 @@ def _translate(program: Program, target: ExportTarget) -> tuple[bytes, Engine]:
     if target == "litert":
         model = to_litert(program)
         return model, load_file(LiteRtEngine, model)
-    raise UsageError(f"unknown export target {target!r}; expected 'onnx', 'executorch' or 'litert'")
+    raise UsageError(f"unknown export target {target!r}; expected 'onnx', 'executorch', "
+                     "'litert' or 'c'")
 
 
 def _translate_conditional(program: Program, target: ExportTarget,

@@ -70,6 +70,9 @@ def _check(step: Step, tensors: Tensors, constants: Constants, where: str) -> No
     if isinstance(step, Copy):
         _check_copy(step, tensors, where)
         return
+    for name in step.inputs:
+        _require(tensors[name].dtype in ("uint8", "int8"), where,
+                 f"it cannot read {tensors[name].dtype}")
     if isinstance(step, Convolution | Sum | Product | AveragePool):
         limits = np.iinfo(output.dtype)
         _require(limits.min <= step.low <= step.high <= limits.max, where,
@@ -83,8 +86,8 @@ def _check(step: Step, tensors: Tensors, constants: Constants, where: str) -> No
                  sum(span * abs(factor) for span, factor in zip(spans, step.factors, strict=True)))
         _require(bound.bit_length() <= _MAX_PRODUCT_BITS, where, "its products exceed 64 bits")
     elif isinstance(step, Lookup):
-        _require(first.size == output.size and first.dtype in ("uint8", "int8"), where,
-                 f"{first.dtype} {first.shape} has no table to {output.shape}")
+        _require(first.size == output.size and output.dtype != "int32", where,
+                 f"{first.shape} has no table to {output.dtype} {output.shape}")
         _constant(constants, step.table, output.dtype, (256,), where)
     else:
         _check_window(step.window, first, output, where)
@@ -109,7 +112,6 @@ def _check_convolution(step: Convolution, first: IntegerTensor, constants: Const
     *_, outputs = step.window.outputs
     _require(channels % step.groups == 0 and outputs % step.groups == 0, where,
              f"{step.groups} groups do not divide {channels} and {outputs} channels")
-    _require(first.dtype in ("uint8", "int8"), where, f"it cannot read {first.dtype}")
     weight = _constant(constants, step.weight, "int8",
                        (outputs, *step.window.kernel, channels // step.groups), where)
     limit = 1 if step.bits == 1 else 1 << (step.bits - 1)

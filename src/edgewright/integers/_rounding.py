@@ -33,7 +33,7 @@ def choose_scaling(value: float, bound: int) -> Scaling:
 
     Example:
         >>> choose_scaling(0.75, bound=2**30)
-        Scaling(factor=6291456, shift=23)
+        Scaling(factor=3145728, shift=22)
     """
     bits = min(_FACTOR_BITS, _PRODUCT_BITS - max(1, int(bound).bit_length()))
     if value == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final, Literal, Self, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -14,8 +14,7 @@ Shift = Annotated[int, Field(ge=1, le=62)]
 Factor = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 Bound = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 
-DTYPES: Final = ("uint8", "int8", "int16", "int32")
-Dtype = Literal["uint8", "int8", "int16", "int32"]
+Dtype = Literal["uint8", "int8", "int32"]
 
 
 class IntegerTensor(Value):
@@ -46,7 +45,7 @@ class IntegerTensor(Value):
     @property
     def bytes(self) -> int:
         """Bytes of all elements."""
-        return self.size * {"uint8": 1, "int8": 1, "int16": 2, "int32": 4}[self.dtype]
+        return self.size * (4 if self.dtype == "int32" else 1)
 
 
 class Port(Value):

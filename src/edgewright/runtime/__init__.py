@@ -36,7 +36,13 @@ from edgewright.runtime.decoding import (
     Vector,
 )
 from edgewright.runtime.early_exit import Streaks, confidence, exit_scores, gate_inputs
-from edgewright.runtime.engines import Engine, LiteRtEngine, OnnxEngine, OpenVinoEngine
+from edgewright.runtime.engines import (
+    CompiledEngine,
+    Engine,
+    LiteRtEngine,
+    OnnxEngine,
+    OpenVinoEngine,
+)
 
 __all__ = [
     "Answer",
@@ -47,6 +53,7 @@ __all__ = [
     "Change",
     "ClassPrediction",
     "ClassRanking",
+    "CompiledEngine",
     "Controller",
     "Decoded",
     "Detections",

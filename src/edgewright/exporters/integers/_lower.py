@@ -144,7 +144,7 @@ class _Lowering:
                 return self.store(moved, Grid.of(source))
         name = getattr(node, "name", node)
         raise refuse(reader, f"its operand {name} is not quantized; quantize all of its operands "
-                             "(Quantization(operators=...) and ignore say what is)")
+                             "(target='c' does, unless layers says otherwise)")
 
     def bound(self, node: Node) -> float:
         """The largest magnitude that an output may have."""

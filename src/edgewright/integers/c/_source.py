@@ -28,7 +28,7 @@ from edgewright.integers._steps import (
 from edgewright.integers.c._memory import MemoryPlan, plan_memory
 from edgewright.integers.c._packed_weights import pack_weights
 
-_C_TYPES: Final = {"uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
+_C_TYPES: Final = {"uint8": "uint8_t", "int8": "int8_t", "int32": "int32_t"}
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _PER_LINE: Final = 20
 
@@ -136,7 +136,7 @@ class _Writer:
     def place(self, name: str, kind: str = "") -> str:
         """A pointer to a tensor."""
         place = self._places[name]
-        return f"({kind} *)({place})" if kind else f"({place})"
+        return f"(({kind} *)({place}))" if kind else f"({place})"
 
     def read(self, name: str) -> str:
         """A pointer to a tensor of bytes that is only read."""

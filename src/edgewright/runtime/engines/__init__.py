@@ -1,5 +1,6 @@
 """One engine per runtime. No torch."""
 
+from edgewright.runtime.engines._compiled import CompiledEngine
 from edgewright.runtime.engines._engine import REFUSALS, Arrays, Engine, FileEngine, run_one_by_one
 from edgewright.runtime.engines._failures import load_failure
 from edgewright.runtime.engines._litert import LiteRtEngine
@@ -9,6 +10,7 @@ from edgewright.runtime.engines._openvino import OpenVinoEngine
 __all__ = [
     "REFUSALS",
     "Arrays",
+    "CompiledEngine",
     "Engine",
     "FileEngine",
     "LiteRtEngine",

@@ -1,0 +1,94 @@
+"""A network's C code, compiled for this machine and called from Python."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.errors import MissingToolError, ModelError
+from edgewright.integers._network import IntegerNetwork
+from edgewright.integers.c._source import CSource, write_c
+
+_FLAGS: Final = ("-std=c99", "-O3", "-Wall", "-Wextra", "-shared", "-fPIC")
+_THIS_PROCESSOR: Final = "-march=native"
+_TIMEOUT: Final = 600.0  # seconds
+
+
+def find_compiler() -> list[str] | None:
+    """The command of this machine's C compiler: that of the variable ``CC``, or ``cc``."""
+    command = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    return command if shutil.which(command[0]) else None
+
+
+@final
+class CompiledNetwork:
+    """An integer network that was compiled for this machine; safe to call from several threads.
+
+    Args:
+        network: The network.
+        source: Its code; None to write it.
+        flags: Further flags for the compiler.
+
+    Raises:
+        MissingToolError: There is no C compiler.
+        ModelError: The compiler failed; the message has its first errors.
+    """
+
+    def __init__(self, network: IntegerNetwork, source: CSource | None = None,
+                 flags: Sequence[str] = (_THIS_PROCESSOR,)) -> None:
+        self._network = network
+        self._source = write_c(network) if source is None else source
+        self._lock = Lock()  # intermediate results lie in one static block
+        with tempfile.TemporaryDirectory() as folder:
+            library = self._compile(Path(folder), flags)
+            self._run = ctypes.CDLL(str(library))[f"{self._source.name}_run"]
+        self._run.restype = None
+
+    def run(self, inputs: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], ...]:
+        """Compute the outputs of a batch; arguments and result are as in `run_reference`.
+
+        Raises:
+            ValueError: An input has another dtype or shape than the network's.
+        """
+        structure, tensors = self._network.structure, self._network.tensors
+        count = len(inputs[0])
+        arrays = []
+        for port, array in zip(structure.inputs, inputs, strict=True):
+            dtype, shape = tensors[port.tensor].dtype, (count, *port.stored_shape)
+            if array.dtype != dtype or array.shape != shape:
+                raise ValueError(f"{port.name} is {array.dtype} {array.shape}, expected {dtype} "
+                                 f"{shape}")
+            arrays.append(np.ascontiguousarray(array))
+        results = tuple(np.empty((count, *port.stored_shape), tensors[port.tensor].dtype)
+                        for port in structure.outputs)
+        buffers = [(array.ctypes.data, array.nbytes // max(1, count))
+                   for array in (*arrays, *results)]
+        with self._lock:
+            for sample in range(count):
+                self._run(*(ctypes.c_void_p(place + sample * size) for place, size in buffers))
+        return results
+
+    def _compile(self, folder: Path, flags: Sequence[str]) -> Path:
+        compiler = find_compiler()
+        if compiler is None:
+            raise MissingToolError("compiling a network", "gcc")
+        name = self._source.name
+        (folder / f"{name}.c").write_text(self._source.code)
+        (folder / f"{name}.h").write_text(self._source.header)
+        command = [*compiler, *_FLAGS, *flags, "-o", f"{name}.so", f"{name}.c"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False,
+                              timeout=_TIMEOUT)
+        if done.returncode:
+            raise ModelError(f"{' '.join(command)} failed: {done.stderr.strip()[:600]}")
+        return folder / f"{name}.so"

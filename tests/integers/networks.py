@@ -1,0 +1,133 @@
+"""Random integer networks of one step, and integers to run them on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.integers import (
+    AveragePool,
+    Convolution,
+    Copy,
+    IntegerNetwork,
+    IntegerTensor,
+    Lookup,
+    MaximumPool,
+    Part,
+    Port,
+    Product,
+    Step,
+    Structure,
+    Sum,
+    Window,
+)
+
+Constants = dict[str, NDArray[Any]]
+
+
+def tensor(name: str, shape: tuple[int, ...], dtype: Any = "uint8", zero_point: int = 3,
+           scale: float = 0.5) -> IntegerTensor:
+    return IntegerTensor(name=name, shape=shape, dtype=dtype, zero_point=zero_point, scale=scale)
+
+
+def network(inputs: list[IntegerTensor], output: IntegerTensor, step: Step,
+            constants: Constants) -> IntegerNetwork:
+    def port(one: IntegerTensor) -> Port:
+        return Port(name=one.name, tensor=one.name, shape=one.shape,
+                    order=tuple(range(len(one.shape))))
+
+    return IntegerNetwork(
+        Structure(tensors=(*inputs, output), steps=(step,),
+                  inputs=tuple(map(port, inputs)), outputs=(port(output),)), constants)
+
+
+def draw_integers(of: IntegerNetwork, count: int, seed: int = 0) -> list[NDArray[Any]]:
+    """Integers of the whole range for every input."""
+    generator = np.random.default_rng(seed)
+    found = []
+    for port in of.structure.inputs:
+        limits = np.iinfo(of.tensors[port.tensor].dtype)
+        found.append(generator.integers(
+            limits.min, limits.max, (count, *port.stored_shape), endpoint=True).astype(
+                of.tensors[port.tensor].dtype))
+    return found
+
+
+def convolution(seed: int, *, bits: int = 8, groups: int = 1, channels: int = 4, outputs: int = 6,
+                kernel: tuple[int, int] = (3, 3), stride: tuple[int, int] = (1, 1),
+                padding: tuple[int, int] = (1, 1), dilation: tuple[int, int] = (1, 1),
+                dtype: Any = "uint8", finer_by: int = 1, wide: bool = False) -> IntegerNetwork:
+    generator = np.random.default_rng(seed)
+    sides = (7, 6)
+    places = tuple((side + 2 * pad - (size - 1) * step - 1) // skip + 1 for side, pad, size, step,
+                   skip in zip(sides, padding, kernel, dilation, stride, strict=True))
+    weight = (generator.choice([-1, 1], (outputs, *kernel, channels // groups)) if bits == 1 else
+              generator.integers(-(2**(bits - 1)), 2**(bits - 1),
+                                 (outputs, *kernel, channels // groups)))
+    zero_point = 3 if dtype == "uint8" else -5
+    source = tensor("in", (*sides, channels), dtype, zero_point)
+    result = tensor("out", (*places, outputs), "int32" if wide else dtype, 0 if wide else 7)
+    limits = np.iinfo(result.dtype)
+    constants: Constants = {
+        "w": weight.astype(np.int8),
+        "b": generator.integers(-500, 500, outputs).astype(np.int32),
+        "f": generator.integers(2**20, 2**22, outputs).astype(np.int32),
+        "s": generator.integers(26, 40, outputs).astype(np.uint8)}
+    step = Convolution(
+        input="in", output="out", weight="w", bias="b", factors="f", shifts="s",
+        window=Window(inputs=(*sides, channels), outputs=(*places, outputs), kernel=kernel,
+                      stride=stride, padding=padding, dilation=dilation),
+        groups=groups, bits=bits, finer_by=finer_by, low=int(limits.min), high=int(limits.max))
+    return network([source], result, step, constants)
+
+
+def pair(kind: type[Sum] | type[Product], seed: int, dtypes: tuple[Any, Any] = ("uint8", "uint8"),
+         repeated: bool = False) -> IntegerNetwork:
+    generator = np.random.default_rng(seed)
+    first = tensor("a", (5, 4, 3), dtypes[0], 11)
+    second = tensor("b", (3,) if repeated else (5, 4, 3), dtypes[1], -9 if dtypes[1] == "int8" else 9)
+    result = tensor("out", (5, 4, 3), dtypes[0], 2)
+    limits = np.iinfo(result.dtype)
+    common: dict[str, Any] = {"inputs": ("a", "b"), "output": "out", "low": int(limits.min) + 5,
+                              "high": int(limits.max)}
+    factors = [int(one) for one in generator.integers(-(2**30), 2**30, 2)]
+    step = (Sum(**common, factors=(factors[0], factors[1]), shift=31) if kind is Sum else
+            Product(**common, factor=factors[0], shift=37))
+    return network([first, second], result, step, {})
+
+
+def lookup(seed: int, dtype: Any = "uint8") -> IntegerNetwork:
+    table = np.random.default_rng(seed).integers(0, 100, 256).astype(dtype)
+    return network([tensor("in", (30,), dtype)], tensor("out", (30,), dtype),
+                   Lookup(input="in", output="out", table="t"), {"t": table})
+
+
+def average(seed: int, *, varies: bool, dtype: Any = "uint8") -> IntegerNetwork:
+    window = Window(inputs=(6, 5, 3), outputs=(4, 3, 3), kernel=(2, 3), stride=(2, 2),
+                    padding=(1, 1))
+    count = 12 if varies else 1
+    generator = np.random.default_rng(seed)
+    limits = np.iinfo(dtype)
+    return network(
+        [tensor("in", (6, 5, 3), dtype)], tensor("out", (4, 3, 3), dtype, 5),
+        AveragePool(input="in", output="out", window=window, factors="f", shifts="s",
+                    low=int(limits.min), high=int(limits.max)),
+        {"f": generator.integers(2**27, 2**28, count).astype(np.int32),
+         "s": np.full(count, 30, np.uint8)})
+
+
+def maximum(dtype: Any = "uint8") -> IntegerNetwork:
+    window = Window(inputs=(6, 5, 3), outputs=(3, 3, 3), kernel=(3, 2), stride=(2, 2),
+                    padding=(1, 1), dilation=(1, 2))
+    return network([tensor("in", (6, 5, 3), dtype)], tensor("out", (3, 3, 3), dtype),
+                   MaximumPool(input="in", output="out", window=window), {})
+
+
+def copies(dtype: Any = "uint8") -> IntegerNetwork:
+    """A transpose into the middle of a padded result, and every second element behind it."""
+    parts = (Part(input="in", sizes=(4, 3), steps_in=(1, 4), steps_out=(3, 1), start_out=2),
+             Part(input="in", sizes=(6,), steps_in=(2,), steps_out=(1,), start_out=14))
+    return network([tensor("in", (3, 4), dtype)], tensor("out", (25,), dtype),
+                   Copy(output="out", parts=parts, fill=7), {})
