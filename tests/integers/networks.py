@@ -29,7 +29,8 @@ Constants = dict[str, NDArray[Any]]
 
 def tensor(name: str, shape: tuple[int, ...], dtype: Any = "uint8", zero_point: int = 3,
            scale: float = 0.5) -> IntegerTensor:
-    return IntegerTensor(name=name, shape=shape, dtype=dtype, zero_point=zero_point, scale=scale)
+    return IntegerTensor(name=name, shape=shape, dtype=dtype, scale=scale,
+                         zero_point=0 if dtype == "int32" else zero_point)
 
 
 def network(inputs: list[IntegerTensor], output: IntegerTensor, step: Step,
@@ -131,3 +132,16 @@ def copies(dtype: Any = "uint8") -> IntegerNetwork:
              Part(input="in", sizes=(6,), steps_in=(2,), steps_out=(1,), start_out=14))
     return network([tensor("in", (3, 4), dtype)], tensor("out", (25,), dtype),
                    Copy(output="out", parts=parts, fill=7), {})
+
+
+def wide_copies() -> IntegerNetwork:
+    """The sums of a convolution, the channels first and padded with zeros."""
+    first = convolution(3, wide=True)
+    sums, result = tensor("sums", (7, 6, 6), "int32"), tensor("out", (260,), "int32")
+    step, = first.steps
+    copy = Copy(output="out", fill=-1, parts=(Part(
+        input="sums", sizes=(6, 42), steps_in=(1, 6), steps_out=(42, 1), start_out=5),))
+    structure = first.structure
+    return IntegerNetwork(structure.replace(
+        tensors=(first.tensors["in"], sums, result), steps=(step.replace(output="sums"), copy),
+        outputs=(Port(name="out", tensor="out", shape=(260,), order=(0,)),)), first.constants)

@@ -15,6 +15,7 @@ from tests.integers.networks import (
     lookup,
     maximum,
     pair,
+    wide_copies,
 )
 
 from edgewright.integers import IntegerNetwork, Port, Product, Sum, run_reference
@@ -72,18 +73,29 @@ def test_a_block_outside_its_tensors_is_refused(changes: dict[str, Any]) -> None
         change_step(copies(), parts=(step.parts[0].replace(**changes),))
 
 
-def test_products_that_exceed_64_bits_are_refused() -> None:
-    of = pair(Product, 0)
-    wide = tuple(one.replace(zero_point=-(2**31)) for one in of.structure.tensors)
-    with pytest.raises(ValueError, match="exceed 64 bits"):
-        IntegerNetwork(of.structure.replace(tensors=wide), of.constants)
+@pytest.mark.parametrize(("changes", "fault"), [
+    ({"factor": 2**31 - 1, "shift": 1}, "results exceed 32 bits"),
+    ({"factor": -(2**31), "shift": 15}, "results exceed 32 bits")])
+def test_results_that_exceed_32_bits_are_refused(changes: dict[str, int], fault: str) -> None:
+    with pytest.raises(ValueError, match=f"step 0 .*{fault}"):
+        change_step(pair(Product, 0), **changes)
+
+
+@pytest.mark.parametrize(("dtype", "zero_point"), [("uint8", -1), ("uint8", 256), ("int8", 128),
+                                                   ("int32", 1)])
+def test_zero_points_are_integers_of_their_type(dtype: str, zero_point: int) -> None:
+    with pytest.raises(ValidationError, match="zero point"):
+        lookup(0).structure.tensors[0].replace(dtype=dtype, zero_point=zero_point)
 
 
 def test_only_copies_read_more_than_8_bits() -> None:
-    of = pair(Sum, 0)
-    wide = tuple(one.replace(dtype="int32") for one in of.structure.tensors)
-    with pytest.raises(ValueError, match="it cannot read int32"):
-        IntegerNetwork(of.structure.replace(tensors=wide), of.constants)
+    of = wide_copies()
+    with pytest.raises(ValueError, match=r"step 1 \(maximum_pool\): it cannot read int32"):
+        IntegerNetwork(of.structure.replace(steps=(of.steps[0], maximum().steps[0].replace(
+            input="sums"))), of.constants)
+    wide = [one.replace(dtype="int32", zero_point=0) for one in copies().structure.tensors]
+    with pytest.raises(ValueError, match="inputs: 'in' is int32, expected uint8 or int8"):
+        IntegerNetwork(copies().structure.replace(tensors=wide), {})
 
 
 @pytest.mark.parametrize("ports", ["inputs", "outputs"])

@@ -21,7 +21,7 @@ from edgewright.integers.c import CSource
 COMPILER: Final = "arm-none-eabi-gcc"
 EMULATOR: Final = "qemu-system-arm"
 _PACKAGES: Final = "gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
-_FLAGS: Final = ("-std=c99", "-O2", "-Wall", "-Wextra", "-mthumb", "-ffreestanding",
+_FLAGS: Final = ("-std=c99", "-O2", "-Wall", "-Wextra", "-mthumb",
                  "-ffunction-sections", "-fdata-sections")
 _STACK_BYTES: Final = 16 << 10
 _COUNTS: Final = np.dtype([("calibration_ticks", "<u8"), ("least_ticks", "<u8"),

@@ -6,7 +6,7 @@ tensors and constants.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -29,8 +29,10 @@ from edgewright.integers._steps import (
 Tensors = Mapping[str, IntegerTensor]
 Constants = Mapping[str, NDArray[Any]]
 
+_BYTES: Final = ("uint8", "int8")
 _MAX_SUM: Final = 2**31 - 1
 _MAX_PRODUCT_BITS: Final = 62
+_MAX_RESULT: Final = 2**31 - 2**17   # of a result before its zero point is added
 
 
 def check_steps(tensors: Tensors, steps: Sequence[Step], inputs: Sequence[Port],
@@ -43,6 +45,8 @@ def check_steps(tensors: Tensors, steps: Sequence[Step], inputs: Sequence[Port],
     written: set[str] = set()
     for port in inputs:
         _check_port(port, tensors, "inputs")
+        _require(tensors[port.tensor].dtype in _BYTES, "inputs",
+                 f"{port.name!r} is {tensors[port.tensor].dtype}, expected uint8 or int8")
         written.add(port.tensor)
     for number, step in enumerate(steps):
         where = f"step {number} ({step.kind})"
@@ -71,7 +75,7 @@ def _check(step: Step, tensors: Tensors, constants: Constants, where: str) -> No
         _check_copy(step, tensors, where)
         return
     for name in step.inputs:
-        _require(tensors[name].dtype in ("uint8", "int8"), where,
+        _require(tensors[name].dtype in _BYTES, where,
                  f"it cannot read {tensors[name].dtype}")
     if isinstance(step, Convolution | Sum | Product | AveragePool):
         limits = np.iinfo(output.dtype)
@@ -84,7 +88,7 @@ def _check(step: Step, tensors: Tensors, constants: Constants, where: str) -> No
         spans = [_span(tensor) for tensor in (first, second)]
         bound = (spans[0] * spans[1] * abs(step.factor) if isinstance(step, Product) else
                  sum(span * abs(factor) for span, factor in zip(spans, step.factors, strict=True)))
-        _require(bound.bit_length() <= _MAX_PRODUCT_BITS, where, "its products exceed 64 bits")
+        _check_products([bound], [step.shift], where)
     elif isinstance(step, Lookup):
         _require(first.size == output.size and output.dtype != "int32", where,
                  f"{first.shape} has no table to {output.dtype} {output.shape}")
@@ -119,12 +123,12 @@ def _check_convolution(step: Convolution, first: IntegerTensor, constants: Const
              f"its weights need more than {step.bits} bits")
     bias = _constant(constants, step.bias, "int32", (outputs,), where)
     factors = _constant(constants, step.factors, "int32", (outputs,), where)
-    _check_shifts(_constant(constants, step.shifts, "uint8", (outputs,), where), where)
+    shifts = _constant(constants, step.shifts, "uint8", (outputs,), where)
     bound = convolution_bound(weight, bias, first, step.finer_by)
     _require(int(bound.max()) <= _MAX_SUM, where, "its sums exceed 32 bits")
-    products = bound.astype(object) * np.abs(factors.astype(np.int64)).astype(object)
-    _require(max(map(int.bit_length, map(int, products))) <= _MAX_PRODUCT_BITS, where,
-             "its products exceed 64 bits")
+    _check_products([int(one) * abs(int(factor)) for one, factor in zip(bound, factors,
+                                                                        strict=True)],
+                    shifts, where)
 
 
 def convolution_bound(weight: NDArray[Any], bias: NDArray[Any], first: IntegerTensor,
@@ -147,12 +151,10 @@ def _check_average(step: AveragePool, first: IntegerTensor, constants: Constants
     known = constants.get(step.factors)
     shape = (1,) if known is None or known.shape == (1,) else (height * width,)
     factors = _constant(constants, step.factors, "int32", shape, where)
-    _check_shifts(_constant(constants, step.shifts, "uint8", factors.shape, where), where)
+    shifts = _constant(constants, step.shifts, "uint8", factors.shape, where)
     _require(_reads_all(step.window), where, "a window lies in the padding alone")
     bound = _product(step.window.kernel) * _span(first)
-    largest = int(np.abs(factors.astype(np.int64)).max())
-    _require((bound * largest).bit_length() <= _MAX_PRODUCT_BITS, where,
-             "its products exceed 64 bits")
+    _check_products([bound * abs(int(factor)) for factor in factors], shifts, where)
 
 
 def _check_copy(step: Copy, tensors: Tensors, where: str) -> None:
@@ -176,9 +178,12 @@ def _check_copy(step: Copy, tensors: Tensors, where: str) -> None:
              "elements of its result are never written")
 
 
-def _check_shifts(shifts: NDArray[Any], where: str) -> None:
-    _require(int(shifts.min()) >= 1 and int(shifts.max()) <= _MAX_PRODUCT_BITS, where,
-             "its shifts are not between 1 and 62")
+def _check_products(bounds: Sequence[int], shifts: Iterable[int], where: str) -> None:
+    """Check that products fit 64 bits, and what is left of them after the shift 32 bits."""
+    for bound, shift in zip(bounds, shifts, strict=True):
+        _require(1 <= int(shift) <= _MAX_PRODUCT_BITS, where, "its shifts are not between 1 and 62")
+        _require(bound.bit_length() <= _MAX_PRODUCT_BITS, where, "its products exceed 64 bits")
+        _require(bound >> int(shift) <= _MAX_RESULT, where, "its results exceed 32 bits")
 
 
 def _constant(constants: Constants, name: str, dtype: str, shape: tuple[int, ...],

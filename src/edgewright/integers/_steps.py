@@ -34,6 +34,14 @@ class IntegerTensor(Value):
     scale: float = Field(gt=0, allow_inf_nan=False)
     zero_point: Bound = 0
 
+    @model_validator(mode="after")
+    def _check_zero_point(self) -> Self:
+        low, high = {"uint8": (0, 255), "int8": (-128, 127), "int32": (0, 0)}[self.dtype]
+        if not low <= self.zero_point <= high:
+            raise ValueError(f"the zero point {self.zero_point} is not one of {self.dtype}, from "
+                             f"{low} to {high}")
+        return self
+
     @property
     def size(self) -> int:
         """Number of elements."""

@@ -17,10 +17,18 @@ from tests.integers.networks import (
     lookup,
     maximum,
     pair,
+    wide_copies,
 )
 
 from edgewright.errors import UsageError
-from edgewright.integers import IntegerNetwork, Product, Sum, run_reference
+from edgewright.integers import (
+    IntegerNetwork,
+    Product,
+    Sum,
+    from_integers,
+    run_reference,
+    to_integers,
+)
 from edgewright.integers.c import CompiledNetwork, write_c
 
 NETWORKS: dict[str, IntegerNetwork] = {
@@ -61,7 +69,7 @@ NETWORKS: dict[str, IntegerNetwork] = {
     "maximum": maximum(),
     "signed maximum": maximum("int8"),
     "copies": copies(),
-    "wide copies": copies("int32"),
+    "wide copies": wide_copies(),
 }
 SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
@@ -103,15 +111,32 @@ def test_c_computes_what_the_reference_computes(name: str, tmp_path: Path) -> No
         assert np.array_equal(found.reshape(-1), wanted.reshape(-1).view(np.uint8))
 
 
-@pytest.mark.parametrize("name", ["convolution", "depthwise", "sum", "copies"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_the_library_for_this_machine_computes_the_same(name: str) -> None:
     of = NETWORKS[name]
     inputs = draw_integers(of, 20)
     compiled = CompiledNetwork(of)
     for found, wanted in zip(compiled.run(inputs), run_reference(of, inputs), strict=True):
         assert np.array_equal(found, wanted)
+    values = [from_integers(array, port, of.tensors[port.tensor])
+              for array, port in zip(inputs, of.structure.inputs, strict=True)]
+    for found, wanted, port in zip(compiled.run_values(values), run_reference(of, inputs),
+                                   of.structure.outputs, strict=True):
+        assert np.array_equal(found, from_integers(wanted, port, of.tensors[port.tensor]))
     with pytest.raises(ValueError, match="expected"):
         compiled.run([array.astype(np.int64) for array in inputs])
+
+
+def test_values_are_rounded_and_clamped_as_integers_are_made() -> None:
+    of = NETWORKS["lookup"]
+    port, = of.structure.inputs
+    tensor = of.tensors["in"]
+    generator = np.random.default_rng(0)
+    values = np.concatenate([generator.uniform(-20, 200, (50, 30)), np.full((1, 30), np.inf),
+                             np.arange(-300, 600).reshape(30, 30) / 4]).astype(np.float32)
+    wanted, = run_reference(of, [to_integers(values, port, tensor)])
+    found, = CompiledNetwork(of).run_values([values])
+    assert np.array_equal(found, from_integers(wanted, of.structure.outputs[0], of.tensors["out"]))
 
 
 def test_names_that_c_cannot_use_are_refused() -> None:

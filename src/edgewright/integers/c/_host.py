@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgewright.errors import MissingToolError, ModelError
 from edgewright.integers._network import IntegerNetwork
 from edgewright.integers.c._source import CSource, write_c
+from edgewright.integers.c._wide import runs_wide_kernels
 
 _FLAGS: Final = ("-std=c99", "-O3", "-Wall", "-Wextra", "-shared", "-fPIC")
 _THIS_PROCESSOR: Final = "-march=native"
@@ -37,7 +38,7 @@ class CompiledNetwork:
 
     Args:
         network: The network.
-        source: Its code; None to write it.
+        source: Its code; None to write it for this machine's processor.
         flags: Further flags for the compiler.
 
     Raises:
@@ -48,12 +49,16 @@ class CompiledNetwork:
     def __init__(self, network: IntegerNetwork, source: CSource | None = None,
                  flags: Sequence[str] = (_THIS_PROCESSOR,)) -> None:
         self._network = network
-        self._source = write_c(network) if source is None else source
+        self._source = (write_c(network, wide=runs_wide_kernels(), values=True)
+                        if source is None else source)
         self._lock = Lock()  # intermediate results lie in one static block
         with tempfile.TemporaryDirectory() as folder:
-            library = self._compile(Path(folder), flags)
-            self._run = ctypes.CDLL(str(library))[f"{self._source.name}_run"]
-        self._run.restype = None
+            self._library = ctypes.CDLL(str(self._compile(Path(folder), flags)))
+        structure, tensors = network.structure, network.tensors
+        self._stored = [(port.name, np.dtype(tensors[port.tensor].dtype), port.stored_shape)
+                        for port in (*structure.inputs, *structure.outputs)]
+        self._values = [(port.name, np.dtype(np.float32), port.shape)
+                        for port in (*structure.inputs, *structure.outputs)]
 
     def run(self, inputs: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], ...]:
         """Compute the outputs of a batch; arguments and result are as in `run_reference`.
@@ -61,22 +66,42 @@ class CompiledNetwork:
         Raises:
             ValueError: An input has another dtype or shape than the network's.
         """
-        structure, tensors = self._network.structure, self._network.tensors
-        count = len(inputs[0])
-        arrays = []
-        for port, array in zip(structure.inputs, inputs, strict=True):
-            dtype, shape = tensors[port.tensor].dtype, (count, *port.stored_shape)
-            if array.dtype != dtype or array.shape != shape:
-                raise ValueError(f"{port.name} is {array.dtype} {array.shape}, expected {dtype} "
-                                 f"{shape}")
+        return self._call(f"{self._source.name}_run", self._stored, inputs)
+
+    def run_values(self, inputs: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], ...]:
+        """Compute outputs in floating point from inputs in floating point, in the model's order.
+
+        Args:
+            inputs: Values per input, (N, *shape of the port), of float32.
+
+        Returns:
+            Values per output, as `from_integers` returns them.
+
+        Raises:
+            ValueError: An input has another dtype or shape than the network's.
+        """
+        return self._call(f"{self._source.name}_run_values", self._values, inputs)
+
+    def _call(self, function: str, ports: Sequence[tuple[str, np.dtype[Any], tuple[int, ...]]],
+              inputs: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], ...]:
+        """Call a function once per sample."""
+        given = len(self._network.structure.inputs)
+        if len(inputs) != given:
+            raise ValueError(f"given {len(inputs)} inputs, expected {given}")
+        count, arrays = len(inputs[0]), []
+        for (name, dtype, shape), array in zip(ports, inputs, strict=False):
+            if array.dtype != dtype or array.shape != (count, *shape):
+                raise ValueError(f"{name} is {array.dtype} {array.shape}, expected {dtype} "
+                                 f"{(count, *shape)}")
             arrays.append(np.ascontiguousarray(array))
-        results = tuple(np.empty((count, *port.stored_shape), tensors[port.tensor].dtype)
-                        for port in structure.outputs)
-        buffers = [(array.ctypes.data, array.nbytes // max(1, count))
-                   for array in (*arrays, *results)]
+        results = tuple(np.empty((count, *shape), dtype) for _, dtype, shape in ports[given:])
+        places = [(array.ctypes.data, array.nbytes // max(1, count))
+                  for array in (*arrays, *results)]
+        run = self._library[function]
+        run.restype = None
         with self._lock:
             for sample in range(count):
-                self._run(*(ctypes.c_void_p(place + sample * size) for place, size in buffers))
+                run(*(ctypes.c_void_p(place + sample * size) for place, size in places))
         return results
 
     def _compile(self, folder: Path, flags: Sequence[str]) -> Path:

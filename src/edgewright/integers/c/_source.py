@@ -22,13 +22,25 @@ from edgewright.integers._steps import (
     Part,
     Port,
     Product,
+    Step,
     Sum,
     Window,
 )
 from edgewright.integers.c._memory import MemoryPlan, plan_memory
 from edgewright.integers.c._packed_weights import pack_weights
+from edgewright.integers.c._values import write_values_function
+from edgewright.integers.c._wide import (
+    block_taps,
+    block_weights,
+    fill_block,
+    is_wide,
+    padded_bytes,
+    reads_whole_words,
+    to_scales,
+)
 
-_C_TYPES: Final = {"uint8": "uint8_t", "int8": "int8_t", "int32": "int32_t"}
+_C_TYPES: Final = {"uint8": "uint8_t", "int8": "int8_t", "int32": "int32_t",
+                   "float64": "double"}
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _PER_LINE: Final = 20
 
@@ -53,12 +65,15 @@ class CSource:
     constant_bytes: int
 
 
-def write_c(network: IntegerNetwork, name: str = "network") -> CSource:
+def write_c(network: IntegerNetwork, name: str = "network", *, wide: bool = False,
+            values: bool = False) -> CSource:
     """Write a network as C99: no heap, no floating point, no library but memcpy and memset.
 
     Args:
         network: The network.
         name: What functions and files are called: lower case letters, digits and underscores.
+        wide: Whether to write it for x86-64 with AVX-512 and VNNI; the results are the same.
+        values: Whether to add a function for values in floating point and in the model's order.
 
     Raises:
         UsageError: The name cannot be used in C.
@@ -66,32 +81,34 @@ def write_c(network: IntegerNetwork, name: str = "network") -> CSource:
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} cannot name functions in C; use up to 32 lower-case letters, "
                          "digits and underscores, the first a letter")
-    return _Writer(network, name).write()
+    return _Writer(network, name, wide=wide).write(values=values)
 
 
 @final
 class _Writer:
     """Writes one network."""
 
-    def __init__(self, network: IntegerNetwork, name: str) -> None:
-        self.network, self.name = network, name
+    def __init__(self, network: IntegerNetwork, name: str, *, wide: bool) -> None:
+        self.network, self.name, self.wide = network, name, wide
         self._constants: dict[str, str] = {}   # definition by name in C
         self._bytes = 0
         self._memory = plan_memory(network, {
-            number: _scratch_bytes(step) for number, step in enumerate(network.steps)})
+            number: self._scratch_bytes(step) for number, step in enumerate(network.steps)})
         self._places = self._name_places()
 
-    def write(self) -> CSource:
+    def write(self, *, values: bool) -> CSource:
         """The two files."""
         calls = [line for number, step in enumerate(self.network.steps)
-                 for line in _WRITERS[type(step)](self, step, number)]
+                 for line in self._writer_of(step)(self, step, number)]
         parameters = ", ".join(self._parameters())
         memory = ([f"static uint8_t memory[{self._memory.size}] __attribute__((aligned(8)));", ""]
                   if self._memory.size else [])
         code = "\n".join([
-            f'#include "{self.name}.h"', "", files(__package__).joinpath("kernels.h").read_text(),
+            f'#include "{self.name}.h"', "", _read("kernels.h"),
+            *([_read("kernels_avx512.h")] if self.wide else []),
             *self._constants.values(), "", *memory,
-            f"void {self.name}_run({parameters}) {{", *(f"    {line}" for line in calls), "}", ""])
+            f"void {self.name}_run({parameters}) {{", *(f"    {line}" for line in calls), "}", "",
+            *(write_values_function(self.network, self.name) if values else [])])
         return CSource(self.name, code, self._header(parameters), self._memory, self._bytes)
 
     def _header(self, parameters: str) -> str:
@@ -132,6 +149,21 @@ class _Writer:
             for number, port in enumerate(ports):
                 places.setdefault(port.tensor, f"{label}{number}")
         return places
+
+    def _writer_of(self, step: Step) -> Any:
+        writers = _WIDE_WRITERS if self.wide and is_wide(step, self.network) else _WRITERS
+        return writers[type(step)]
+
+    def _scratch_bytes(self, step: Step) -> int:
+        """Bytes that a step needs beside its input and output."""
+        if not isinstance(step, Convolution):
+            return 0
+        if self.wide and is_wide(step, self.network):
+            return padded_bytes(step)
+        *_, channels = step.window.inputs
+        if _is_depthwise(step):
+            return channels
+        return 2 * step.window.kernel[0] * step.window.kernel[1] * (channels // step.groups)
 
     def place(self, name: str, kind: str = "") -> str:
         """A pointer to a tensor."""
@@ -176,8 +208,7 @@ def _convolve(writer: _Writer, step: Convolution, number: int) -> Iterator[str]:
     weight, bias = (network.constants[name] for name in (step.weight, step.bias))
     flip = 128 if source.dtype == "int8" else 0
     zero_point = source.zero_point + flip
-    sums = weight.astype(np.int64).reshape(len(weight), -1).sum(axis=1)
-    folded = (bias - step.finer_by * zero_point * sums).astype(np.int32)
+    folded = _fold(weight, bias, step.finer_by * zero_point)
     depthwise = _is_depthwise(step)
     packed, bits = pack_weights(weight, step.bits, depthwise=depthwise)
     names = [writer.constant(f"{kind}{number}", array) for kind, array in (
@@ -270,18 +301,50 @@ _WRITERS: Final[dict[type, Any]] = {
     MaximumPool: _maximum, Copy: _copy}
 
 
+def _convolve_wide(writer: _Writer, step: Convolution, number: int) -> Iterator[str]:
+    network = writer.network
+    zero_point = network.tensors[step.input].zero_point
+    weight, bias, factors, shifts = (network.constants[name] for name in (
+        step.weight, step.bias, step.factors, step.shifts))
+    depthwise, whole = step.groups > 1, reads_whole_words(step)
+    names = [writer.constant(f"{kind}{number}", array) for kind, array in (
+        ("weight", block_taps(weight) if depthwise else block_weights(weight, whole_words=whole)),
+        ("bias", fill_block(_fold(weight, bias, step.finer_by * zero_point))),
+        ("scales", fill_block(to_scales(factors, shifts))))]
+    settings = writer.value(f"step{number}", "ew_wide_convolution", (
+        f"{_fields(step.window)}, {step.finer_by}, {zero_point}, {writer.result(step)}, "
+        f"{', '.join(names)}"))
+    kernel = "depthwise" if depthwise else "convolve" if whole else "convolve_gathered"
+    yield (f"ew_wide_{kernel}({settings}, {writer.read(step.input)}, {writer.place(step.output)}, "
+           f"{writer.scratch(number)});")
+
+
+def _add_wide(writer: _Writer, step: Sum, number: int) -> Iterator[str]:
+    first, second = (writer.network.tensors[name] for name in step.inputs)
+    scales = to_scales(np.array(step.factors), np.array([step.shift] * 2))
+    settings = writer.value(f"step{number}", "ew_wide_pair", (
+        f"{first.size}, {first.zero_point}, {second.zero_point}, {float(scales[0]).hex()}, "
+        f"{float(scales[1]).hex()}, {writer.result(step)}"))
+    operands = ", ".join(map(writer.read, step.inputs))
+    yield f"ew_wide_add({settings}, {operands}, {writer.place(step.output)});"
+
+
+_WIDE_WRITERS: Final[dict[type, Any]] = {Convolution: _convolve_wide, Sum: _add_wide}
+
+
 def _is_depthwise(step: Convolution) -> bool:
     return step.groups > 1 and step.groups == step.window.inputs[-1]
 
 
-def _scratch_bytes(step: Any) -> int:
-    """Bytes that a step needs beside its input and output."""
-    if not isinstance(step, Convolution):
-        return 0
-    *_, channels = step.window.inputs
-    if _is_depthwise(step):
-        return channels
-    return 2 * step.window.kernel[0] * step.window.kernel[1] * (channels // step.groups)
+def _fold(weight: NDArray[Any], bias: NDArray[Any], zero_point: int) -> NDArray[np.int32]:
+    """A bias that accounts for inputs whose zero point is not subtracted."""
+    sums = weight.astype(np.int64).reshape(len(weight), -1).sum(axis=1)
+    folded: NDArray[np.int32] = (bias - zero_point * sums).astype(np.int32)
+    return folded
+
+
+def _read(name: str) -> str:
+    return files(__package__).joinpath(name).read_text()
 
 
 def _fields(window: Window) -> str:
@@ -296,7 +359,9 @@ def _bound(value: int) -> str:
 
 
 def _define(name: str, array: NDArray[Any]) -> str:
-    values = [_bound(int(value)) for value in array.reshape(-1)]
+    flat = array.reshape(-1)
+    values = [float(value).hex() if array.dtype == np.float64 else _bound(int(value))
+              for value in flat]
     rows = [", ".join(values[begin:begin + _PER_LINE])
             for begin in range(0, len(values), _PER_LINE)]
     return (f"static const {_C_TYPES[str(array.dtype)]} {name}[{len(values)}] = {{\n    "

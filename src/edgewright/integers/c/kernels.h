@@ -80,41 +80,68 @@ static inline uint32_t ew_word(const void *bytes) {
     memcpy(&word, bytes, 4);
     return word;
 }
+
+/* Bytes 1 and 3 as two halves; compilers do not combine __ror with the extension. */
+static inline int16x2_t ew_odd_unsigned(uint32_t word) {
+    int16x2_t halves;
+    __asm__("uxtb16 %0, %1, ror #8" : "=r"(halves) : "r"(word));
+    return halves;
+}
+
+static inline int16x2_t ew_odd_signed(uint32_t word) {
+    int16x2_t halves;
+    __asm__("sxtb16 %0, %1, ror #8" : "=r"(halves) : "r"(word));
+    return halves;
+}
 #endif
 
-/* Products of two rows of inputs with two rows of 8-bit weights: the sums are added to. */
+/* Products of two rows of inputs with two rows of 8-bit weights. */
 static inline void ew_dot_2x2(const uint8_t *x0, const uint8_t *x1, const int8_t *w0,
                               const int8_t *w1, int32_t count, int32_t sums[4]) {
     int32_t s00 = 0, s01 = 0, s10 = 0, s11 = 0;
-    int32_t k = 0;
+    const uint8_t *const end = x0 + count;
 #ifdef EW_SIMD32
-    for (; k + 4 <= count; k += 4) {
-        const uint32_t a0 = ew_word(x0 + k), a1 = ew_word(x1 + k);
-        const uint32_t b0 = ew_word(w0 + k), b1 = ew_word(w1 + k);
-        const int16x2_t a0e = (int16x2_t)__uxtb16(a0), a0o = (int16x2_t)__uxtb16(a0 >> 8);
-        const int16x2_t a1e = (int16x2_t)__uxtb16(a1), a1o = (int16x2_t)__uxtb16(a1 >> 8);
-        const int16x2_t b0e = __sxtb16((int32_t)b0), b0o = __sxtb16((int32_t)(b0 >> 8));
-        const int16x2_t b1e = __sxtb16((int32_t)b1), b1o = __sxtb16((int32_t)(b1 >> 8));
+    const uint8_t *const words = x0 + (count & ~3);
+    while (x0 < words) {
+        const uint32_t a0 = ew_word(x0), a1 = ew_word(x1);
+        const uint32_t b0 = ew_word(w0), b1 = ew_word(w1);
+        const int16x2_t a0e = (int16x2_t)__uxtb16(a0), a0o = ew_odd_unsigned(a0);
+        const int16x2_t a1e = (int16x2_t)__uxtb16(a1), a1o = ew_odd_unsigned(a1);
+        const int16x2_t b0e = __sxtb16((int32_t)b0), b0o = ew_odd_signed(b0);
+        const int16x2_t b1e = __sxtb16((int32_t)b1), b1o = ew_odd_signed(b1);
         s00 = __smlad(a0o, b0o, __smlad(a0e, b0e, s00));
         s01 = __smlad(a0o, b1o, __smlad(a0e, b1e, s01));
         s10 = __smlad(a1o, b0o, __smlad(a1e, b0e, s10));
         s11 = __smlad(a1o, b1o, __smlad(a1e, b1e, s11));
+        x0 += 4;
+        x1 += 4;
+        w0 += 4;
+        w1 += 4;
     }
 #else
-    for (; k + 2 <= count; k += 2) {
-        const int32_t a0 = x0[k], a1 = x1[k], c0 = x0[k + 1], c1 = x1[k + 1];
-        const int32_t b0 = w0[k], b1 = w1[k], d0 = w0[k + 1], d1 = w1[k + 1];
-        s00 += a0 * b0 + c0 * d0;
-        s01 += a0 * b1 + c0 * d1;
-        s10 += a1 * b0 + c1 * d0;
-        s11 += a1 * b1 + c1 * d1;
+    const uint8_t *const pairs = x0 + (count & ~1);
+    while (x0 < pairs) {
+        const int32_t a0 = x0[0], a1 = x1[0], b0 = w0[0], b1 = w1[0];
+        const int32_t c0 = x0[1], c1 = x1[1], d0 = w0[1], d1 = w1[1];
+        s00 += a0 * b0;
+        s01 += a0 * b1;
+        s10 += a1 * b0;
+        s11 += a1 * b1;
+        s00 += c0 * d0;
+        s01 += c0 * d1;
+        s10 += c1 * d0;
+        s11 += c1 * d1;
+        x0 += 2;
+        x1 += 2;
+        w0 += 2;
+        w1 += 2;
     }
 #endif
-    for (; k < count; k++) {
-        s00 += x0[k] * w0[k];
-        s01 += x0[k] * w1[k];
-        s10 += x1[k] * w0[k];
-        s11 += x1[k] * w1[k];
+    while (x0 < end) {
+        s00 += *x0 * *w0;
+        s01 += *x0++ * *w1;
+        s10 += *x1 * *w0++;
+        s11 += *x1++ * *w1++;
     }
     sums[0] = s00;
     sums[1] = s01;

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from edgewright.integers import IntegerNetwork, from_integers, to_integers
+import numpy as np
+
+from edgewright.integers import IntegerNetwork
 from edgewright.integers.c import CompiledNetwork
-from edgewright.runtime.engines._engine import REFUSALS, Arrays, FileEngine
+from edgewright.runtime.engines._engine import REFUSALS, Arrays, FileEngine, convert
 
 
 class CompiledEngine(FileEngine):
@@ -26,14 +28,7 @@ class CompiledEngine(FileEngine):
         self._network, self._compiled = network, CompiledNetwork(network)
 
     def _compute(self, inputs: Arrays) -> Arrays:
-        structure, tensors = self._network.structure, self._network.tensors
-        if len(inputs) != len(structure.inputs):
-            raise ValueError(f"given {len(inputs)} inputs, expected {len(structure.inputs)}")
-        for port, array in zip(structure.inputs, inputs, strict=True):
-            if array.shape[1:] != port.shape:
-                raise ValueError(f"{port.name} has shape {array.shape}, expected "
-                                 f"{(None, *port.shape)}")
-        integers = [to_integers(array, port, tensors[port.tensor])
-                    for array, port in zip(inputs, structure.inputs, strict=True)]
-        return tuple(from_integers(found, port, tensors[port.tensor]) for found, port in zip(
-            self._compiled.run(integers), structure.outputs, strict=True))
+        ports = self._network.structure.inputs
+        return self._compiled.run_values([
+            convert(array, np.dtype(np.float32), port.name)
+            for array, port in zip(inputs, ports, strict=True)])
