@@ -11,6 +11,7 @@ from edgewright.integers import (
     AveragePool,
     Convolution,
     Copy,
+    ExitTest,
     IntegerNetwork,
     IntegerTensor,
     Lookup,
@@ -145,3 +146,25 @@ def wide_copies() -> IntegerNetwork:
     return IntegerNetwork(structure.replace(
         tensors=(first.tensors["in"], sums, result), steps=(step.replace(output="sums"), copy),
         outputs=(Port(name="out", tensor="out", shape=(260,), order=(0,)),)), first.constants)
+
+
+def with_exits(seed: int = 0) -> IntegerNetwork:
+    """Two linear layers from one input, with an exit after the first; the second is written first."""
+    generator = np.random.default_rng(seed)
+    source = tensor("in", (8,), zero_point=100)
+    steps, constants, results = [], dict[str, NDArray[Any]](), []
+    for name in ("last", "early"):
+        constants |= {
+            f"{name}_w": generator.integers(-128, 128, (5, 1, 1, 8)).astype(np.int8),
+            f"{name}_b": generator.integers(-500, 500, 5).astype(np.int32),
+            f"{name}_f": np.full(5, 2**20, np.int32), f"{name}_s": np.full(5, 16, np.uint8)}
+        steps.append(Convolution(
+            input="in", output=name, weight=f"{name}_w", bias=f"{name}_b", factors=f"{name}_f",
+            shifts=f"{name}_s", window=Window(inputs=(1, 1, 8), outputs=(1, 1, 5), kernel=(1, 1)),
+            low=-(2**31), high=2**31 - 1))
+        results.append(tensor(name, (5,), "int32", scale=2.0**-16))
+    ports = [Port(name=one.name, tensor=one.name, shape=one.shape, order=(0,))
+             for one in (source, results[1], results[0])]
+    return IntegerNetwork(
+        Structure(tensors=(source, *results), steps=tuple(steps), inputs=(ports[0],),
+                  outputs=tuple(ports[1:]), exits=(ExitTest.of(2.0**-16, 0.5, 3.0),)), constants)

@@ -1,9 +1,10 @@
 """Networks that compute with integers alone: their steps, and what these compute bit for bit."""
 
 from edgewright.integers._check import convolution_bound
+from edgewright.integers._exits import ExitTest
 from edgewright.integers._network import IntegerNetwork, Structure
 from edgewright.integers._ports import from_integers, to_integers
-from edgewright.integers._reference import run_reference
+from edgewright.integers._reference import run_exits, run_reference
 from edgewright.integers._rounding import Scaling, choose_scaling, scale_integers
 from edgewright.integers._steps import (
     AveragePool,
@@ -24,6 +25,7 @@ __all__ = [
     "AveragePool",
     "Convolution",
     "Copy",
+    "ExitTest",
     "IntegerNetwork",
     "IntegerTensor",
     "Lookup",
@@ -39,6 +41,7 @@ __all__ = [
     "choose_scaling",
     "convolution_bound",
     "from_integers",
+    "run_exits",
     "run_reference",
     "scale_integers",
     "to_integers",

@@ -62,6 +62,26 @@ def check_steps(tensors: Tensors, steps: Sequence[Step], inputs: Sequence[Port],
         _require(port.tensor in written, "outputs", f"{port.tensor!r} is never written")
 
 
+def check_exits(tensors: Tensors, steps: Sequence[Step], outputs: Sequence[Port],
+                exits: int) -> None:
+    """Check that a sample can leave at each output, and that all mean the same.
+
+    Raises:
+        ValueError: It cannot, or they do not.
+    """
+    _require(exits == len(outputs) - 1, "exits",
+             f"{exits} exits for {len(outputs)} outputs; every output but the last needs one")
+    first = tensors[outputs[0].tensor]
+    read = {name for step in steps for name in step.inputs}
+    for port in outputs:
+        tensor = tensors[port.tensor]
+        _require((tensor.dtype, tensor.size, tensor.scale) == ("int32", first.size, first.scale),
+                 "exits", f"{port.name!r} is not int32 with the scale and size of the first one")
+        _require(port.tensor not in read, "exits", f"{port.name!r} is read by a step")
+    _require(len({port.tensor for port in outputs}) == len(outputs), "exits",
+             "two outputs are one tensor")
+
+
 def _check_port(port: Port, tensors: Tensors, where: str) -> None:
     _require(port.tensor in tensors, where, f"there is no tensor {port.tensor!r}")
     _require(_product(port.shape) == tensors[port.tensor].size, where,

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.core import Value
-from edgewright.integers._check import check_steps
+from edgewright.integers._check import check_exits, check_steps
+from edgewright.integers._exits import ExitTest
 from edgewright.integers._steps import IntegerTensor, Port, Step
 
 
@@ -24,12 +25,16 @@ class Structure(Value):
         steps: What is computed, in order.
         inputs: What the caller writes, in order.
         outputs: What the caller reads, in order.
+        exits: Tests of the outputs but the last, if a sample may leave at one of them: then the
+            caller reads one output, that of the exit where the sample left. None where no sample
+            leaves.
     """
 
     tensors: tuple[IntegerTensor, ...]
     steps: tuple[Step, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    exits: tuple[ExitTest | None, ...] = ()
 
 
 @final
@@ -57,6 +62,9 @@ class IntegerNetwork:
             raise ValueError("two tensors share a name")
         check_steps(self.tensors, self.steps, self.structure.inputs, self.structure.outputs,
                     self.constants)
+        if self.structure.exits:
+            check_exits(self.tensors, self.steps, self.structure.outputs,
+                        len(self.structure.exits))
 
     @cached_property
     def tensors(self) -> Mapping[str, IntegerTensor]:
@@ -67,6 +75,22 @@ class IntegerNetwork:
     def steps(self) -> tuple[Step, ...]:
         """What is computed, in order."""
         return self.structure.steps
+
+    def parts(self) -> tuple[tuple[int, ...], ...]:
+        """The numbers of the steps that each output needs in addition to those before it."""
+        by_output = {step.output: number for number, step in enumerate(self.steps)}
+        known: set[int] = set()
+        found = []
+        for port in self.structure.outputs:
+            pending, needed = [port.tensor], set[int]()
+            while pending:
+                number = by_output.get(pending.pop())
+                if number is not None and number not in known | needed:
+                    needed.add(number)
+                    pending += self.steps[number].inputs
+            known |= needed
+            found.append(tuple(sorted(needed)))
+        return tuple(found)
 
     @property
     def macs(self) -> int:

@@ -46,6 +46,25 @@ def run_reference(network: IntegerNetwork,
                  for port in network.structure.outputs)
 
 
+def run_exits(network: IntegerNetwork, inputs: Sequence[NDArray[Any]],
+              ) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Compute the output of the exit where each sample leaves.
+
+    Args:
+        network: A network with exits.
+        inputs: As in `run_reference`.
+
+    Returns:
+        Integers, (N, *stored shape), and the number of the exit, (N,).
+    """
+    outputs = run_reference(network, inputs)
+    taken = np.full(len(inputs[0]), len(outputs) - 1, np.intp)
+    for number, test in reversed(list(enumerate(network.structure.exits))):
+        if test is not None:
+            taken[test.is_sure(outputs[number].reshape(len(taken), -1))] = number
+    return np.stack(outputs)[taken, np.arange(len(taken))], taken
+
+
 def _convolve(step: Convolution, network: IntegerNetwork,
               stored: Mapping[str, NDArray[Any]]) -> Integers:
     image = _centred(step.input, network, stored).reshape(-1, *step.window.inputs)

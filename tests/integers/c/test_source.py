@@ -18,6 +18,7 @@ from tests.integers.networks import (
     maximum,
     pair,
     wide_copies,
+    with_exits,
 )
 
 from edgewright.errors import UsageError
@@ -26,6 +27,7 @@ from edgewright.integers import (
     Product,
     Sum,
     from_integers,
+    run_exits,
     run_reference,
     to_integers,
 )
@@ -77,7 +79,7 @@ SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recove
 def run_sanitized(of: IntegerNetwork, inputs: list[NDArray[Any]], folder: Path) -> list[Any]:
     """Run samples in a process of its own that ends where it touches other memory."""
     source = write_c(of, "net")
-    ports = [*of.structure.inputs, *of.structure.outputs]
+    ports = [*of.structure.inputs, *source.outputs]
     sizes = [of.tensors[port.tensor].bytes for port in ports]
     given = len(inputs)
     buffers = [f"malloc({size})" for size in sizes]
@@ -143,3 +145,23 @@ def test_names_that_c_cannot_use_are_refused() -> None:
     for name in ("", "Net", "1net", "net;", "a" * 33, "net\n"):
         with pytest.raises(UsageError, match="cannot name functions in C"):
             write_c(NETWORKS["sum"], name)
+
+
+def test_samples_leave_in_c_where_they_leave_in_the_reference(tmp_path: Path) -> None:
+    of = with_exits()
+    inputs = draw_integers(of, 200)
+    wanted, taken = run_exits(of, inputs)
+    assert 20 < taken.sum() < 180
+    for source in (write_c(of), write_c(of, wide=True)):
+        found, exits = CompiledNetwork(of, source).run_exits(inputs)
+        assert np.array_equal(found, wanted)
+        assert np.array_equal(exits, taken)
+    sanitized, = run_sanitized(of, inputs, tmp_path)
+    assert np.array_equal(sanitized.reshape(-1), wanted.reshape(-1).view(np.uint8))
+
+
+def test_what_lies_behind_an_exit_is_not_computed_for_samples_that_leave() -> None:
+    code = write_c(with_exits()).code
+    body = code[code.index("network_run(const"):]
+    first, second = (body.index(f"&step{number},") for number in (1, 0))
+    assert first < body.index("ew_is_sure") < second

@@ -55,18 +55,29 @@ class CompiledNetwork:
         with tempfile.TemporaryDirectory() as folder:
             self._library = ctypes.CDLL(str(self._compile(Path(folder), flags)))
         structure, tensors = network.structure, network.tensors
+        ports = (*structure.inputs, *self._source.outputs)
         self._stored = [(port.name, np.dtype(tensors[port.tensor].dtype), port.stored_shape)
-                        for port in (*structure.inputs, *structure.outputs)]
-        self._values = [(port.name, np.dtype(np.float32), port.shape)
-                        for port in (*structure.inputs, *structure.outputs)]
+                        for port in ports]
+        self._values = [(port.name, np.dtype(np.float32), port.shape) for port in ports]
 
     def run(self, inputs: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], ...]:
         """Compute the outputs of a batch; arguments and result are as in `run_reference`.
 
+        Of a network with exits there is one output, that of the exit where each sample leaves.
+
         Raises:
             ValueError: An input has another dtype or shape than the network's.
         """
-        return self._call(f"{self._source.name}_run", self._stored, inputs)
+        return self._call(f"{self._source.name}_run", self._stored, inputs)[0]
+
+    def run_exits(self, inputs: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The output and the number of the exit of each sample, as of `integers.run_exits`.
+
+        Raises:
+            ValueError: An input has another dtype or shape than the network's.
+        """
+        (output,), exits = self._call(f"{self._source.name}_run", self._stored, inputs)
+        return output, exits
 
     def run_values(self, inputs: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], ...]:
         """Compute outputs in floating point from inputs in floating point, in the model's order.
@@ -80,11 +91,11 @@ class CompiledNetwork:
         Raises:
             ValueError: An input has another dtype or shape than the network's.
         """
-        return self._call(f"{self._source.name}_run_values", self._values, inputs)
+        return self._call(f"{self._source.name}_run_values", self._values, inputs)[0]
 
     def _call(self, function: str, ports: Sequence[tuple[str, np.dtype[Any], tuple[int, ...]]],
-              inputs: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], ...]:
-        """Call a function once per sample."""
+              inputs: Sequence[NDArray[Any]]) -> tuple[tuple[NDArray[Any], ...], NDArray[Any]]:
+        """Call a function once per sample; return the results, and what it returned."""
         given = len(self._network.structure.inputs)
         if len(inputs) != given:
             raise ValueError(f"given {len(inputs)} inputs, expected {given}")
@@ -98,11 +109,11 @@ class CompiledNetwork:
         places = [(array.ctypes.data, array.nbytes // max(1, count))
                   for array in (*arrays, *results)]
         run = self._library[function]
-        run.restype = None
+        run.restype = ctypes.c_int32 if self._network.structure.exits else None
         with self._lock:
-            for sample in range(count):
-                run(*(ctypes.c_void_p(place + sample * size) for place, size in places))
-        return results
+            returned = [run(*(ctypes.c_void_p(place + sample * size) for place, size in places))
+                        for sample in range(count)]
+        return results, np.array(returned if self._network.structure.exits else [], np.intp)
 
     def _compile(self, folder: Path, flags: Sequence[str]) -> Path:
         compiler = find_compiler()

@@ -17,8 +17,8 @@ class Block(NamedTuple):
 
     Attributes:
         bytes: How many.
-        first: The step that writes them.
-        last: The last step that reads them.
+        first: When they are written first: the place of a step in the order of `parts`.
+        last: When they are read last.
     """
 
     bytes: int
@@ -62,21 +62,28 @@ def plan_memory(network: IntegerNetwork, scratch: Mapping[int, int]) -> MemoryPl
         known = blocks.get(root, Block(network.tensors[name].bytes, first, last))
         blocks[root] = Block(max(known.bytes, network.tensors[name].bytes),
                              min(known.first, first), max(known.last, last))
-    blocks |= {number: Block(size, number, number) for number, size in scratch.items() if size}
+    blocks |= {number: Block(scratch[number], time, time)
+               for time, number in enumerate(_order(network)) if scratch.get(number)}
     size, places = min((_place(blocks, order) for order in _orders(blocks)),
                        key=lambda placed: placed[0])
     return MemoryPlan({name: places[root] for name, root in owner.items() if root in places},
                       {number: places[number] for number in scratch if number in places}, size)
 
 
+def _order(network: IntegerNetwork) -> list[int]:
+    """The numbers of the steps in the order in which they run."""
+    return [number for part in network.parts() for number in part]
+
+
 def _lifetimes(network: IntegerNetwork) -> dict[str, tuple[int, int]]:
-    """The steps that write each tensor and read it last."""
+    """When each tensor is written first and read last."""
     found: dict[str, tuple[int, int]] = {}
-    for number, step in enumerate(network.steps):
-        found[step.output] = number, number
+    for time, number in enumerate(_order(network)):
+        step = network.steps[number]
+        found[step.output] = time, time
         for name in step.inputs:
             if name in found:
-                found[name] = found[name][0], number
+                found[name] = found[name][0], time
     return found
 
 
@@ -84,13 +91,14 @@ def _share(network: IntegerNetwork, held: set[str]) -> dict[str, str]:
     """The tensor whose memory each tensor uses: its own, or the first one's of its step."""
     lifetimes = _lifetimes(network)
     owner: dict[str, str] = {}
-    for number, step in enumerate(network.steps):
+    for time, number in enumerate(_order(network)):
+        step = network.steps[number]
         if step.output in held:
             continue
         owner[step.output] = step.output
         first = step.inputs[0]
-        if step.in_place and first in owner and lifetimes[first][1] == number and _are_alike(
-                network, step, first) and step.inputs.count(first) == 1:
+        if (step.in_place and first in owner and lifetimes[first][1] == time
+                and step.inputs.count(first) == 1 and _are_alike(network, step, first)):
             owner[step.output] = owner[first]
     return owner
 

@@ -26,6 +26,7 @@ from edgewright.integers._steps import (
     Sum,
     Window,
 )
+from edgewright.integers.c._exit_tests import write_powers
 from edgewright.integers.c._memory import MemoryPlan, plan_memory
 from edgewright.integers.c._packed_weights import pack_weights
 from edgewright.integers.c._values import write_values_function
@@ -54,6 +55,7 @@ class CSource:
         name: What its functions and files are called.
         code: The content of ``NAME.c``, which includes ``NAME.h`` and nothing that is not C99.
         header: The content of ``NAME.h``.
+        outputs: The outputs that its function writes: one where samples leave early.
         memory: Where its tensors lie.
         constant_bytes: Bytes of all constants.
     """
@@ -61,6 +63,7 @@ class CSource:
     name: str
     code: str
     header: str
+    outputs: tuple[Port, ...]
     memory: MemoryPlan
     constant_bytes: int
 
@@ -98,31 +101,57 @@ class _Writer:
 
     def write(self, *, values: bool) -> CSource:
         """The two files."""
-        calls = [line for number, step in enumerate(self.network.steps)
-                 for line in self._writer_of(step)(self, step, number)]
+        calls = list(self._write_calls())
+        result = "int32_t" if self.network.structure.exits else "void"
         parameters = ", ".join(self._parameters())
         memory = ([f"static uint8_t memory[{self._memory.size}] __attribute__((aligned(8)));", ""]
                   if self._memory.size else [])
         code = "\n".join([
             f'#include "{self.name}.h"', "", _read("kernels.h"),
             *([_read("kernels_avx512.h")] if self.wide else []),
+            *([write_powers(), _read("exits.h")] if self.network.structure.exits else []),
             *self._constants.values(), "", *memory,
-            f"void {self.name}_run({parameters}) {{", *(f"    {line}" for line in calls), "}", "",
-            *(write_values_function(self.network, self.name) if values else [])])
-        return CSource(self.name, code, self._header(parameters), self._memory, self._bytes)
+            f"{result} {self.name}_run({parameters}) {{", *(f"    {line}" for line in calls), "}",
+            "",
+            *(write_values_function(self.network, self.name, self._outputs()) if values else [])])
+        return CSource(self.name, code, self._header(result, parameters), self._outputs(),
+                       self._memory, self._bytes)
 
-    def _header(self, parameters: str) -> str:
+    def _write_calls(self) -> Iterator[str]:
+        """The calls of all steps, and of the tests of exits as soon as they can be made."""
+        for output, numbers in enumerate(self.network.parts()):
+            for number in numbers:
+                step = self.network.steps[number]
+                yield from self._writer_of(step)(self, step, number)
+            test = self.network.structure.exits[output:output + 1]
+            if test and test[0] is not None:
+                size = self.network.tensors[self.network.structure.outputs[output].tensor].size
+                yield (f"if (ew_is_sure(output0, {size}, {test[0].factor}, {test[0].shift}, "
+                       f"{test[0].limit}LL)) {{")
+                yield f"    return {output};"
+                yield "}"
+        if self.network.structure.exits:
+            yield f"return {len(self.network.structure.exits)};"
+
+    def _outputs(self) -> tuple[Port, ...]:
+        """The outputs that the caller gives room for: one where samples leave early."""
+        outputs = self.network.structure.outputs
+        return outputs[-1:] if self.network.structure.exits else outputs
+
+    def _header(self, result: str, parameters: str) -> str:
         upper = self.name.upper()
         lines = [f"#ifndef {upper}_H", f"#define {upper}_H", "", "#include <stdint.h>", "",
                  "#ifdef __cplusplus", 'extern "C" {', "#endif", "",
                  f"#define {upper}_MEMORY_BYTES {self._memory.size}"]
         for kind, ports in (("INPUT", self.network.structure.inputs),
-                            ("OUTPUT", self.network.structure.outputs)):
+                            ("OUTPUT", self._outputs())):
             for number, port in enumerate(ports):
                 lines += self._describe(f"{upper}_{kind}{number}", port)
         return "\n".join([
-            *lines, "", "/* Not reentrant: intermediate results lie in one static block. */",
-            f"void {self.name}_run({parameters});", "",
+            *lines, "", "/* Not reentrant: intermediate results lie in one static block.",
+            *([" * Returns the number of the exit where the sample left; the last is the end."]
+              if self.network.structure.exits else []), " */",
+            f"{result} {self.name}_run({parameters});", "",
             "#ifdef __cplusplus", "}", "#endif", "", "#endif", ""])
 
     def _describe(self, name: str, port: Port) -> Iterator[str]:
@@ -136,7 +165,7 @@ class _Writer:
 
     def _parameters(self) -> Iterator[str]:
         for prefix, ports, label in (("const ", self.network.structure.inputs, "input"),
-                                     ("", self.network.structure.outputs, "output")):
+                                     ("", self._outputs(), "output")):
             for number, port in enumerate(ports):
                 kind = _C_TYPES[self.network.tensors[port.tensor].dtype]
                 yield f"{prefix}{kind} *{label}{number}"
@@ -147,7 +176,8 @@ class _Writer:
         for ports, label in ((self.network.structure.outputs, "output"),
                              (self.network.structure.inputs, "input")):
             for number, port in enumerate(ports):
-                places.setdefault(port.tensor, f"{label}{number}")
+                places.setdefault(port.tensor, "output0" if label == "output"
+                                  and self.network.structure.exits else f"{label}{number}")
         return places
 
     def _writer_of(self, step: Step) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -10,7 +10,8 @@ from edgewright.integers._network import IntegerNetwork
 from edgewright.integers._steps import IntegerTensor, Port
 
 
-def write_values_function(network: IntegerNetwork, name: str) -> Iterator[str]:
+def write_values_function(network: IntegerNetwork, name: str,
+                          outputs: Sequence[Port]) -> Iterator[str]:
     """Write ``NAME_run_values``, which quantizes inputs and dequantizes outputs.
 
     Both are as in `to_integers` and `from_integers`. Adding and subtracting 1.5 * 2^23 rounds half
@@ -19,26 +20,31 @@ def write_values_function(network: IntegerNetwork, name: str) -> Iterator[str]:
     Args:
         network: The network.
         name: What functions are called.
+        outputs: The outputs that the function of integers writes.
     """
     ports = [(f"{kind}{number}", port, network.tensors[port.tensor])
              for kind, all_ports in (("input", network.structure.inputs),
-                                     ("output", network.structure.outputs))
+                                     ("output", outputs))
              for number, port in enumerate(all_ports)]
     parameters = ", ".join(f"{'const ' if label.startswith('input') else ''}float *{label}"
                            for label, *_ in ports)
-    yield f"void {name}_run_values({parameters});"
-    yield f"void {name}_run_values({parameters}) {{"
+    result = "int32_t" if network.structure.exits else "void"
+    yield f"{result} {name}_run_values({parameters});"
+    yield f"{result} {name}_run_values({parameters}) {{"
     for label, _, tensor in ports:
         yield f"    static {tensor.dtype}_t stored_{label}[{tensor.size}];"
     for label, port, tensor in ports:
         if label.startswith("input"):
             yield from _quantize(label, port, tensor)
-    yield f"    {name}_run({', '.join(f'stored_{label}' for label, *_ in ports)});"
+    call = f"{name}_run({', '.join(f'stored_{label}' for label, *_ in ports)});"
+    yield f"    {'const int32_t exit = ' if network.structure.exits else ''}{call}"
     for label, port, tensor in ports:
         if label.startswith("output"):
             yield (f"    {_loops(port)} {label}[{_place(port, _strides(port.shape))}] = "
                    f"(float)((double)(stored_{label}[{_stored_place(port)}] - "
                    f"{tensor.zero_point}) * {float(tensor.scale).hex()});")
+    if network.structure.exits:
+        yield "    return exit;"
     yield "}"
     yield ""
 
