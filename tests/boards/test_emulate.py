@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.integers.networks import average, convolution, draw_integers, pair
+from tests.integers.networks import average, convolution, draw_integers, pair, with_exits
 
 from edgewright.boards import BOARDS, is_available, run_on_board
 from edgewright.errors import MissingToolError, ModelError, UsageError
-from edgewright.integers import IntegerNetwork, Sum, run_reference
+from edgewright.integers import IntegerNetwork, Sum, run_exits, run_reference
 from edgewright.integers.c import write_c
 
 needs_tools = pytest.mark.skipif(not is_available(), reason="needs arm-none-eabi-gcc and "
@@ -31,6 +31,18 @@ def test_a_board_computes_what_the_reference_computes(name: str, cpu: str) -> No
     assert 100 < found.flash_bytes < 20_000
     assert 0 < found.ram_bytes < 4000
     assert 500 < found.instructions < 500_000
+
+
+@needs_tools
+def test_samples_that_leave_early_take_fewer_instructions() -> None:
+    of = with_exits()
+    inputs = draw_integers(of, 40)
+    wanted, taken = run_exits(of, inputs)
+    found = run_on_board(of, write_c(of), "cortex-m4", inputs)
+    assert np.array_equal(found.outputs[0], wanted)
+    assert found.exits is not None
+    assert np.array_equal(found.exits, taken)
+    assert found.instructions < found.most_instructions
 
 
 @needs_tools

@@ -35,7 +35,7 @@ def test_export_writes_the_translated_model(name: str, request: pytest.FixtureRe
 
 def test_unknown_targets_are_rejected(blocks: Program, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown export target 'tflite'; expected "
-                                         "'onnx', 'executorch' or 'litert'"):
+                                         "'onnx', 'executorch', 'litert' or 'c'"):
         export(blocks, "tflite", tmp_path / "model")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 

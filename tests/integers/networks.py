@@ -100,9 +100,10 @@ def pair(kind: type[Sum] | type[Product], seed: int, dtypes: tuple[Any, Any] = (
     return network([first, second], result, step, {})
 
 
-def lookup(seed: int, dtype: Any = "uint8") -> IntegerNetwork:
-    table = np.random.default_rng(seed).integers(0, 100, 256).astype(dtype)
-    return network([tensor("in", (30,), dtype)], tensor("out", (30,), dtype),
+def lookup(seed: int, dtype: Any = "uint8", to: Any = None) -> IntegerNetwork:
+    to = to or dtype
+    table = np.random.default_rng(seed).integers(0, 100, 256).astype(to)
+    return network([tensor("in", (30,), dtype)], tensor("out", (30,), to),
                    Lookup(input="in", output="out", table="t"), {"t": table})
 
 

@@ -24,7 +24,9 @@ _PACKAGES: Final = "gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
 _FLAGS: Final = ("-std=c99", "-O2", "-Wall", "-Wextra", "-mthumb",
                  "-ffunction-sections", "-fdata-sections")
 _STACK_BYTES: Final = 16 << 10
-_COUNTS: Final = np.dtype([("calibration_ticks", "<u8"), ("least_ticks", "<u8"),
+_EXIT_BYTES: Final = 4  # the number of the exit, behind the outputs
+_COUNTS: Final = np.dtype([("calibration_ticks", "<u8"), ("total_ticks", "<u8"),
+                           ("most_ticks", "<u8"),
                            ("calibration_instructions", "<u4"), ("stack_bytes", "<u4")])
 
 
@@ -32,17 +34,21 @@ class BoardRun(NamedTuple):
     """What a network did on an emulated board.
 
     Attributes:
-        outputs: Integers per output, (N, *stored shape).
+        outputs: Integers per output, (N, *stored shape); one where samples leave early.
+        exits: The number of the exit where each sample left, (N,); None without exits.
         flash_bytes: Code and constants of the network alone.
         ram_bytes: Memory of the network alone, with its deepest stack, without inputs and outputs.
-        instructions: Executed instructions per sample, the least of all samples, to about 50.
+        instructions: Executed instructions per sample, the mean of all samples, to about 50.
             Instructions are not cycles.
+        most_instructions: Those of the sample that took the most.
     """
 
     outputs: tuple[NDArray[Any], ...]
+    exits: NDArray[np.int32] | None
     flash_bytes: int
     ram_bytes: int
     instructions: int
+    most_instructions: int
 
 
 def is_available() -> bool:
@@ -80,38 +86,43 @@ def run_on_board(network: IntegerNetwork, source: CSource, cpu: str,
                    for array in inputs]
         (folder / "samples.bin").write_bytes(np.concatenate(samples, axis=1).tobytes())
         _emulate(folder, board, timeout)
-        outputs = _read_outputs(folder / "results.bin", network, count, cpu)
+        outputs, exits = _read_outputs(folder / "results.bin", network, source, count, cpu)
         counts = np.frombuffer((folder / "counts.bin").read_bytes(), _COUNTS)[0]
     per_tick = int(counts["calibration_instructions"]) / int(counts["calibration_ticks"])
-    return BoardRun(outputs, flash_bytes, ram_bytes + int(counts["stack_bytes"]),
-                    round(int(counts["least_ticks"]) * per_tick))
+    return BoardRun(outputs, exits, flash_bytes, ram_bytes + int(counts["stack_bytes"]),
+                    round(int(counts["total_ticks"]) * per_tick / count),
+                    round(int(counts["most_ticks"]) * per_tick))
 
 
 def _write_sources(folder: Path, network: IntegerNetwork, source: CSource, board: Board) -> None:
     (folder / f"{source.name}.c").write_text(source.code)
     (folder / f"{source.name}.h").write_text(source.header)
     (folder / "harness.c").write_text(files(__package__).joinpath("harness.c").read_text())
-    (folder / "glue.c").write_text(_glue(network, source.name))
+    (folder / "glue.c").write_text(_glue(network, source))
     (folder / "memory.ld").write_text(_linker_script(board))
 
 
-def _glue(network: IntegerNetwork, name: str) -> str:
+def _glue(network: IntegerNetwork, source: CSource) -> str:
     """C code between the harness, which knows bytes alone, and the network's function."""
     arguments, sizes = [], {}
     for label, ports in (("input", network.structure.inputs),
-                         ("output", network.structure.outputs)):
+                         ("output", source.outputs)):
         offset = 0
         for port in ports:
             arguments.append(f"(void *)((uint8_t *){label} + {offset})")
             offset += _bytes_of(network, port)
         sizes[label] = offset
+    call = f"{source.name}_run({', '.join(arguments)});"
+    if network.structure.exits:
+        call = f"*(int32_t *)((uint8_t *)output + {sizes['output']}) = {call}"
+        sizes["output"] += _EXIT_BYTES
     return "\n".join([
-        f'#include "{name}.h"',
+        f'#include "{source.name}.h"',
         *(f"const uint32_t {label}_bytes = {size};\n"
           f"uint8_t {label}[{size}] __attribute__((aligned(8)));" for label, size in sizes.items()),
         "void run_sample(const void *input, void *output);",
         "void run_sample(const void *input, void *output) {",
-        f"    {name}_run({', '.join(arguments)});", "}", ""])
+        f"    {call}", "}", ""])
 
 
 def _bytes_of(network: IntegerNetwork, port: Port) -> int:
@@ -170,16 +181,17 @@ def _call(command: list[str], folder: Path, what: str, timeout: float = 300.0) -
     return done.stdout
 
 
-def _read_outputs(path: Path, network: IntegerNetwork, count: int,
-                  cpu: str) -> tuple[NDArray[Any], ...]:
-    ports = network.structure.outputs
-    widths = [_bytes_of(network, port) for port in ports]
+def _read_outputs(path: Path, network: IntegerNetwork, source: CSource, count: int, cpu: str,
+                  ) -> tuple[tuple[NDArray[Any], ...], NDArray[np.int32] | None]:
+    widths = [_bytes_of(network, port) for port in source.outputs]
+    ends = _EXIT_BYTES if network.structure.exits else 0
     content = np.frombuffer(path.read_bytes(), np.uint8)
-    if content.size != count * sum(widths):
+    if content.size != count * (sum(widths) + ends):
         raise ModelError(f"the emulated {cpu} wrote {content.size} bytes of results, expected "
-                         f"{count * sum(widths)}: it stopped early")
-    rows = np.split(content.reshape(count, -1), np.cumsum(widths)[:-1], axis=1)
-    return tuple(
+                         f"{count * (sum(widths) + ends)}: it stopped early")
+    *rows, exits = np.split(content.reshape(count, -1), np.cumsum(widths), axis=1)
+    outputs = tuple(
         np.ascontiguousarray(row).view(network.tensors[port.tensor].dtype).reshape(
             count, *port.stored_shape)
-        for row, port in zip(rows, ports, strict=True))
+        for row, port in zip(rows, source.outputs, strict=True))
+    return outputs, np.ascontiguousarray(exits).view(np.int32).reshape(-1) if ends else None

@@ -106,9 +106,9 @@ int main(void) {
     uint32_t frame;
     const int32_t samples = open_file("samples.bin", 11, 1), results = open_file("results.bin", 11, 5);
     struct {
-        uint64_t calibration_ticks, least_ticks;
+        uint64_t calibration_ticks, total_ticks, most_ticks;
         uint32_t calibration_instructions, stack_bytes;
-    } counts = {0, ~0ull, 4 * 250000, 0};
+    } counts = {0, 0, 0, 4 * 250000, 0};
     start_count();
     spin(250000);
     counts.calibration_ticks = stop_count();
@@ -118,7 +118,8 @@ int main(void) {
         run_sample(input, output);
         const uint64_t ticks = stop_count();
         const uint32_t stack = stack_bytes_below(&frame);
-        counts.least_ticks = ticks < counts.least_ticks ? ticks : counts.least_ticks;
+        counts.total_ticks += ticks;
+        counts.most_ticks = ticks > counts.most_ticks ? ticks : counts.most_ticks;
         counts.stack_bytes = stack > counts.stack_bytes ? stack : counts.stack_bytes;
         write_file(results, output, output_bytes);
     }

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from edgewright.core import write_atomically
+from edgewright.core import ExitRule, write_atomically
 from edgewright.errors import UsageError
 from edgewright.exporters._agreement import check_agreement, load_file
 from edgewright.exporters.edge import ExecuTorchEngine, to_executorch, to_litert
-from edgewright.exporters.integers import to_integer_network
+from edgewright.exporters.integers import make_exit_rules, to_integer_network
 from edgewright.exporters.onnx import EveryExitEngine, to_conditional_onnx, to_onnx
 from edgewright.goals import Goal, make_exit_confidence
 from edgewright.integers.c import write_c
@@ -30,9 +30,9 @@ def export(program: Program, target: ExportTarget, path: str | Path, *,
     outputs may differ as much as changing some integers of the program by one step changes them.
 
     For a program with early exits, the file returns the outputs of all exits. If thresholds are
-    given, the file takes a single sample and exits early; every branch of it is run and checked.
-    Use thresholds if the deployment needs a single ONNX file; with a bundle, the thresholds can be
-    changed at run time.
+    given, the file takes a single sample and exits early; every branch of it is checked. Use
+    thresholds if the deployment needs a single file; with a bundle, the thresholds can be changed
+    at run time.
 
     Args:
         program: A program in floating point or quantized.
@@ -42,8 +42,8 @@ def export(program: Program, target: ExportTarget, path: str | Path, *,
         task: Program and file are compared on two of its training samples; by default, on the
             program's example inputs. Its goal says how sure an early exit is of a sample; without a
             task exits are those of a classifier.
-        thresholds: Only for "onnx": the confidence required to exit (of a classifier the top
-            softmax probability), one per early exit; see `to_conditional_onnx`.
+        thresholds: Only for "onnx" and "c": the confidence required to exit (of a classifier the
+            top softmax probability), one per early exit; see `to_conditional_onnx`.
         temperatures: Divisors of a classifier's logits, one per early exit; 1 by default.
 
     Raises:
@@ -68,10 +68,8 @@ def export(program: Program, target: ExportTarget, path: str | Path, *,
         program = program.with_examples(task.train.example(2))
     path = Path(path)
     if target == "c":
-        if thresholds is not None or temperatures is not None:
-            raise UsageError("thresholds were given for the target 'c', whose file returns the "
-                             "outputs of all exits: export without thresholds")
-        return _export_c(program, path)
+        return _export_c(program, path, make_exit_rules(
+            program, thresholds, temperatures, None if task is None else task.goal))
     model, engine = (_translate(program, target) if thresholds is None and temperatures is None
                      else _translate_conditional(program, target, thresholds, temperatures,
                                                  None if task is None else task.goal))
@@ -93,11 +91,10 @@ def prove_export(program: Program) -> float:
     return check_agreement(program, load_file(OnnxEngine, to_onnx(program)))
 
 
-def _export_c(program: Program, path: Path) -> Path:
+def _export_c(program: Program, path: Path, rules: Sequence[ExitRule]) -> Path:
     """Write C99 and its header, and check what this machine's compiler makes of it."""
-    network = to_integer_network(program)
-    source = write_c(network, path.stem)
-    check_agreement(program, CompiledEngine(network))
+    check_agreement(program, CompiledEngine(to_integer_network(program)))
+    source = write_c(to_integer_network(program, rules), path.stem)
     write_atomically(path.with_suffix(".h"), source.header.encode())
     write_atomically(path, source.code.encode())
     return path
@@ -122,8 +119,8 @@ def _translate_conditional(program: Program, target: ExportTarget,
                            temperatures: Sequence[float] | None,
                            goal: Goal | None) -> tuple[bytes, Engine]:
     if target != "onnx":
-        raise UsageError(f"thresholds were given for the target {target!r}; only 'onnx' supports "
-                         "early exits within the file: export without thresholds")
+        raise UsageError(f"thresholds were given for the target {target!r}; only 'onnx' "
+                         "and 'c' support early exits within the file: export without thresholds")
     if thresholds is None:
         raise UsageError("temperatures were given without thresholds; pass both, one per early "
                          "exit")

@@ -110,8 +110,8 @@ def _check(step: Step, tensors: Tensors, constants: Constants, where: str) -> No
                  sum(span * abs(factor) for span, factor in zip(spans, step.factors, strict=True)))
         _check_products([bound], [step.shift], where)
     elif isinstance(step, Lookup):
-        _require(first.size == output.size and output.dtype != "int32", where,
-                 f"{first.shape} has no table to {output.dtype} {output.shape}")
+        _require(first.size == output.size, where,
+                 f"{first.shape} and {output.shape} differ in size")
         _constant(constants, step.table, output.dtype, (256,), where)
     else:
         _check_window(step.window, first, output, where)

@@ -220,7 +220,7 @@ class Lookup(Value):
 
     Attributes:
         input: The tensor that it reads, of uint8 or int8.
-        output: The tensor that it writes, of the same size.
+        output: The tensor that it writes, of the same size and any dtype.
         table: Constant of the output's dtype, (256,): the result for the smallest integer first.
     """
 

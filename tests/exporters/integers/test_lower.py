@@ -12,10 +12,18 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 import edgewright as ew
-from edgewright.errors import ModelError
+from edgewright.core import ExitRule
+from edgewright.errors import ModelError, UsageError
 from edgewright.exporters.integers import to_integer_network
-from edgewright.integers import IntegerNetwork, from_integers, run_reference, to_integers
+from edgewright.integers import (
+    IntegerNetwork,
+    from_integers,
+    run_exits,
+    run_reference,
+    to_integers,
+)
 from edgewright.program import Program, outputs_of
+from edgewright.runtime import confidence
 from edgewright.task import Task
 
 
@@ -163,25 +171,56 @@ def test_the_order_of_flattened_elements_is_the_programs() -> None:
     assert network.structure.inputs[0].order == (1, 2, 0)
 
 
-def test_outputs_of_every_exit_are_computed() -> None:
-    class Exits(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.one, self.two = (nn.Linear(8, 8), nn.Linear(8, 4), nn.Linear(8, 4))
+class Exits(nn.Module):
+    """Two linear layers, each with a classifier."""
 
-        def forward(self, x: Tensor) -> Any:
-            x = F.relu(self.first(x))
-            return self.one(x), self.two(F.relu(x * 2.0))
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.one = nn.Linear(8, 8), nn.Linear(8, 4)
+        self.second, self.two = nn.Linear(8, 8), nn.Linear(8, 4)
 
+    def forward(self, x: Tensor) -> Any:
+        x = F.relu(self.first(x))
+        return 6 * self.one(x), 6 * self.two(F.relu(self.second(x)))
+
+
+@pytest.fixture(scope="module")
+def with_exits() -> tuple[Program, Tensor]:
     torch.manual_seed(0)
-    x = torch.randn(32, 8)
-    task = make_task(x)
+    x = torch.randn(90, 8)
     program = Program.capture(Exits().eval(), x[:2])
-    program = ew.quantize(program, task, ew.Quantization(target="c"))
+    program = Program(program.graph_module, program.example_inputs, exits=1)
+    return ew.quantize(program, make_task(x), ew.Quantization(target="c")), x
+
+
+def test_outputs_of_every_exit_are_computed(with_exits: tuple[Program, Tensor]) -> None:
+    program, x = with_exits
     found = run(to_integer_network(program), x)
     for one, wanted in zip(found, program.run(x), strict=True):
         assert np.allclose(one, wanted.numpy(), atol=0.05)
     assert len(found) == len(outputs_of(program)) == 2
+
+
+def test_samples_leave_where_the_softmax_of_the_program_says(
+        with_exits: tuple[Program, Tensor]) -> None:
+    program, x = with_exits
+    network = to_integer_network(program, (ExitRule(threshold=0.5, temperature=2.0),))
+    port, = network.structure.inputs
+    integers = to_integers(x.numpy(), port, network.tensors[port.tensor])
+    found, exits = run_exits(network, [integers])
+    first, last = (one.numpy() for one in program.run(x))
+    sure = confidence(first, 2.0)
+    clear = np.abs(sure - 0.5) > 0.01
+    assert 10 < (exits == 0).sum() < 80
+    assert np.array_equal((exits == 0)[clear], (sure >= 0.5)[clear])
+    wanted = np.where((exits == 0)[:, None], first, last)
+    values = from_integers(found, network.structure.outputs[0],
+                           network.tensors[network.structure.outputs[0].tensor])
+    assert np.allclose(values, wanted, atol=0.05)
+    never = to_integer_network(program, (ExitRule(threshold=None),))
+    assert set(run_exits(never, [integers])[1]) == {1}
+    with pytest.raises(UsageError, match="given 2 exit rules for 1 early exits"):
+        to_integer_network(program, (ExitRule(threshold=None),) * 2)
 
 
 @pytest.mark.parametrize(("build", "shape", "fault"), [

@@ -65,6 +65,7 @@ NETWORKS: dict[str, IntegerNetwork] = {
     "product of both": pair(Product, 5, ("int8", "uint8"), repeated=True),
     "lookup": lookup(0),
     "signed lookup": lookup(1, "int8"),
+    "wide lookup": lookup(2, "int8", "int32"),
     "average": average(0, varies=False),
     "average at borders": average(1, varies=True),
     "signed average": average(2, varies=True, dtype="int8"),

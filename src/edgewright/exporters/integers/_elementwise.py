@@ -32,10 +32,12 @@ def find_source(node: Node) -> Node | None:
 def look_up(builder: NetworkBuilder, value: Stored, node: Node, source: Node,
             grid: Grid) -> Stored:
     """An element-wise function of one tensor, as a table that the program itself computes."""
-    limits = np.iinfo(value.tensor.dtype)
-    integers = torch.arange(limits.min, limits.max + 1, dtype=torch.int32)
-    real = (integers - value.tensor.zero_point).float() * value.tensor.scale
-    return _store_table(builder, value, _evaluate(node, {source: real}), grid)
+    return _store_table(builder, value, _evaluate(node, {source: _all_values(value)}), grid)
+
+
+def bound_of_table(value: Stored, node: Node, source: Node) -> float:
+    """The largest magnitude of an element-wise function of one tensor."""
+    return float(_evaluate(node, {source: _all_values(value)}).abs().max())
 
 
 def requantize(builder: NetworkBuilder, value: Stored, grid: Grid) -> Stored:
@@ -43,14 +45,19 @@ def requantize(builder: NetworkBuilder, value: Stored, grid: Grid) -> Stored:
     if grid.is_like(value.tensor) and grid.low <= np.iinfo(grid.dtype).min and (
             grid.high >= np.iinfo(grid.dtype).max):
         return value
+    return _store_table(builder, value, _all_values(value), grid)
+
+
+def _all_values(value: Stored) -> Tensor:
+    """What every integer of a stored tensor of 8 bits means, the smallest first."""
     limits = np.iinfo(value.tensor.dtype)
     integers = torch.arange(limits.min, limits.max + 1, dtype=torch.int32)
-    return _store_table(builder, value,
-                        (integers - value.tensor.zero_point).float() * value.tensor.scale, grid)
+    return (integers - value.tensor.zero_point).float() * value.tensor.scale
 
 
 def _store_table(builder: NetworkBuilder, value: Stored, real: Tensor, grid: Grid) -> Stored:
-    steps = torch.round(real * (1.0 / grid.scale)) + grid.zero_point
+    steps = torch.round(real.double() * (1.0 / grid.scale) if grid.dtype == "int32"
+                        else real * (1.0 / grid.scale)) + grid.zero_point
     table = torch.clamp(steps, grid.low, grid.high).numpy().astype(grid.dtype)
     result = builder.tensor(grid, value.shape, value.order)
     builder.add(Lookup(input=value.tensor.name, output=result.tensor.name,

@@ -6,16 +6,18 @@ between the two is one step of the network; a shape that is changed on the way i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, final
 
 from torch import Tensor
 from torch.fx import Node
 
-from edgewright.errors import ModelError
+from edgewright.core import ExitRule
+from edgewright.errors import ModelError, UsageError
 from edgewright.exporters.integers._averages import average, bound_of_average, take_maximum
 from edgewright.exporters.integers._elementwise import (
     bound_of_pair,
+    bound_of_table,
     combine,
     find_source,
     look_up,
@@ -33,32 +35,46 @@ from edgewright.exporters.integers._values import (
     refuse,
 )
 from edgewright.graph import argument, ops, shape_of
-from edgewright.integers import IntegerNetwork, Port
+from edgewright.integers import ExitTest, IntegerNetwork, Port
 from edgewright.program import Program, check_fixed_sizes, output_names, outputs_of
 
 Translation: TypeAlias = Callable[[Lowering, Node, Grid], Stored]
 
 
-def to_integer_network(program: Program) -> IntegerNetwork:
+def to_integer_network(program: Program, rules: Sequence[ExitRule] = ()) -> IntegerNetwork:
     """Translate a program that was quantized with static ranges.
 
     Outputs that the program does not quantize become integers of 32 bits, whose step is a power of
     two.
 
+    Args:
+        program: The program.
+        rules: When a sample leaves, one per early exit, by the confidence; none to compute the
+            outputs of all exits.
+
     Raises:
+        UsageError: The number of rules is not that of the early exits.
         ModelError: The program is not quantized, or an operator is not computed in integers; the
             message names it.
     """
     check_fixed_sizes(program, "networks of integers")
     if not program.is_quantized:
         raise ModelError("the program is not quantized: quantize it first, with static ranges")
+    if rules and len(rules) != program.exits:
+        raise UsageError(f"given {len(rules)} exit rules for {program.exits} early exits; give one "
+                         "for each")
     lowering = _Lowering(program)
+    nodes = outputs_of(program)
+    grid = Grid.fixed_point(max(map(lowering.bound, nodes))) if rules else None
     outputs = []
-    for name, node in zip(output_names(program), outputs_of(program), strict=True):
-        value = lowering.output(node)
+    for name, node in zip(output_names(program), nodes, strict=True):
+        value = lowering.output(node, grid)
         outputs.append(Port(name=name, tensor=value.tensor.name, shape=value.shape or (1,),
                             order=value.order or (0,)))
-    return lowering.builder.finish(lowering.inputs(), tuple(outputs))
+    tests = () if grid is None else tuple(
+        None if rule.threshold is None else ExitTest.of(grid.scale, rule.threshold,
+                                                        rule.temperature) for rule in rules)
+    return lowering.builder.finish(lowering.inputs(), tuple(outputs), tests)
 
 
 @final
@@ -86,8 +102,10 @@ class _Lowering:
                               order=value.order))
         return tuple(ports)
 
-    def output(self, node: Node) -> Stored:
-        """The stored value of an output."""
+    def output(self, node: Node, grid: Grid | None = None) -> Stored:
+        """The stored value of an output, on a grid or on its own."""
+        if grid is not None:
+            return self.store(node, grid)
         if node.target is ops.DEQUANTIZE:
             return self.dequantized(node)
         return self.store(node, Grid.fixed_point(self.bound(node)))
@@ -148,6 +166,9 @@ class _Lowering:
 
     def bound(self, node: Node) -> float:
         """The largest magnitude that an output may have."""
+        source = find_source(node)
+        if source is not None and source is not node:
+            return bound_of_table(self.dequantized(source), node, source)
         if node.target in ops.CLAMPS | ops.DROPOUTS | ops.COPIES | MOVES:
             return self.bound(node.args[0])  # type: ignore[arg-type]
         if node.target is ops.DEQUANTIZE:

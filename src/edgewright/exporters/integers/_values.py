@@ -15,6 +15,7 @@ from edgewright.errors import ModelError
 from edgewright.graph import TensorGrid, op_name, tensor_grid, user_location
 from edgewright.integers import (
     Copy,
+    ExitTest,
     IntegerNetwork,
     IntegerTensor,
     Part,
@@ -164,7 +165,8 @@ class NetworkBuilder:
             steps_out=tuple(new_strides[dim] for dim in dims)),)))
         return copied
 
-    def finish(self, inputs: tuple[Port, ...], outputs: tuple[Port, ...]) -> IntegerNetwork:
+    def finish(self, inputs: tuple[Port, ...], outputs: tuple[Port, ...],
+               exits: tuple[ExitTest | None, ...] = ()) -> IntegerNetwork:
         """The network, without what no output needs."""
         needed, steps = {port.tensor for port in outputs}, []
         for step in reversed(self._steps):
@@ -176,7 +178,8 @@ class NetworkBuilder:
                   if isinstance(value, str)}
         return IntegerNetwork(
             Structure(tensors=tuple(one for one in self._tensors if one.name in needed),
-                      steps=tuple(reversed(steps)), inputs=inputs, outputs=outputs),
+                      steps=tuple(reversed(steps)), inputs=inputs, outputs=outputs,
+                      exits=exits),
             {name: array for name, array in self._constants.items() if name in fields})
 
 

@@ -264,12 +264,15 @@ def _pair(writer: _Writer, step: Sum | Product, number: int) -> Iterator[str]:
 
 
 def _look_up(writer: _Writer, step: Lookup, number: int) -> Iterator[str]:
-    table = writer.network.constants[step.table].astype(np.uint8)
+    is_wide_table = writer.network.tensors[step.output].dtype == "int32"
+    kind = "int32" if is_wide_table else "uint8"
+    table = writer.network.constants[step.table].astype(kind)
     name = writer.constant(f"table{number}", table)
     size = writer.network.tensors[step.input].size
     flip = 128 if writer.is_signed(step.input) else 0
-    yield (f"ew_look_up({writer.read(step.input)}, {size}, {flip}, {name}, "
-           f"{writer.place(step.output, 'uint8_t')});")
+    function = "ew_look_up_wide" if is_wide_table else "ew_look_up"
+    yield (f"{function}({writer.read(step.input)}, {size}, {flip}, {name}, "
+           f"{writer.place(step.output, _C_TYPES[kind])});")
 
 
 def _average(writer: _Writer, step: AveragePool, number: int) -> Iterator[str]:

@@ -397,6 +397,13 @@ static inline void ew_look_up(const uint8_t *x, int32_t size, uint8_t flip, cons
     }
 }
 
+static inline void ew_look_up_wide(const uint8_t *x, int32_t size, uint8_t flip,
+                                   const int32_t *table, int32_t *results) {
+    for (int32_t i = 0; i < size; i++) {
+        results[i] = table[x[i] ^ flip];
+    }
+}
+
 typedef struct {
     ew_window window;
     int32_t zero_point, out_zero_point, low, high, out_bytes;
