@@ -77,6 +77,8 @@ BROKEN = [
      f"granularity={{'per_group': 8}}; onnxruntime-arm {KERNEL}"),
     ("openvino/group-size", GROUPED | {"granularity": {"per_group": 24}, "target": "openvino"},
      f"granularity={{'per_group': 24}}; openvino {KERNEL}"),
+    ("c/mode", {"activations": "dynamic", "target": "c"},
+     "activations='dynamic'; c accepts static ranges, because it computes with integers alone"),
     ("openvino/mode", {"activations": "dynamic", "target": "openvino"},
      "activations='dynamic'; openvino accepts static ranges or None (weights only), because its "
      "integer kernels need ranges that are constants in the file; change the setting or the target"),
@@ -135,8 +137,9 @@ def rule_names() -> Any:
 
 
 def test_every_reachable_rule_is_tested() -> None:
-    """Groups are for weights alone, which ExecuTorch refuses before it comes to the groups."""
-    assert rule_names() - {name for name, _, _ in BROKEN} == {"executorch/granularity"}
+    """Groups are for weights alone, which these refuse before they come to the groups."""
+    assert rule_names() - {name for name, _, _ in BROKEN} == {"executorch/granularity",
+                                                              "c/granularity"}
     target = TARGETS["executorch"]
     rule = next(rule for rule in rules_of(target) if rule.name == "executorch/granularity")
     assert rule.is_broken(dataclasses.replace(resolve(Quantization(**GROUPED)), target=target))
@@ -163,7 +166,8 @@ def test_every_limit_of_a_target_has_a_reason_and_every_reason_a_limit() -> None
 
 
 def test_there_are_rules_for_every_target() -> None:
-    assert list(TARGETS) == ["onnxruntime", "onnxruntime-arm", "openvino", "executorch", "litert"]
+    assert list(TARGETS) == [
+        "onnxruntime", "onnxruntime-arm", "openvino", "executorch", "litert", "c"]
     assert all(rules.name == target for target, rules in TARGETS.items())
     assert {target for target, rules in TARGETS.items() if rules.signed_activations} == {
         "executorch", "litert"}
@@ -171,7 +175,8 @@ def test_there_are_rules_for_every_target() -> None:
         "executorch", "litert"}
     assert {target for target, rules in TARGETS.items() if rules.fuses_sums} == {"openvino"}
     assert {target for target, rules in TARGETS.items() if not rules.pads_with_infinity} == {
-        "openvino"}
+        "openvino", "c"}
+    assert {target for target, rules in TARGETS.items() if rules.integers_only} == {"c"}
 
 
 @pytest.mark.parametrize("settings", [
