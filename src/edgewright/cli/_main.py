@@ -17,6 +17,7 @@ from edgewright.cli._bench import bench
 from edgewright.cli._compress import compress
 from edgewright.cli._device import device
 from edgewright.cli._doctor import doctor
+from edgewright.cli._export import export
 from edgewright.cli._front import front, pick
 from edgewright.cli._profile import profile
 from edgewright.cli._report import report
@@ -34,7 +35,7 @@ app = typer.Typer(
     help="Make a trained PyTorch model fit an edge device: one file, measured on the runtime that "
          "will run it.",
     epilog="Exit codes: 0 success; 2 usage error; 3 budget not met; 4 metrics or outputs deviate; "
-           "5 bad input; 6 missing extra.")
+           "5 bad input; 6 missing extra or program.")
 
 
 def _version(wanted: bool) -> None:
@@ -51,7 +52,7 @@ def _options(
     del version
 
 
-for _command in (compress, front, pick, profile, verify, run, bench, report, doctor):
+for _command in (compress, front, pick, profile, export, verify, run, bench, report, doctor):
     app.command()(_command)
 app.add_typer(device, name="device")
 

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from edgewright.cli._refs import capture_reference
 from edgewright.core import (
     Manifest,
     OperatingPoint,
@@ -18,11 +19,10 @@ from edgewright.core import (
     format_size,
     format_threshold,
 )
-from edgewright.errors import UsageError
 
 if TYPE_CHECKING:
     from edgewright.channels import ChannelGroups
-    from edgewright.program import Costs, Program
+    from edgewright.program import Costs
 
 
 def profile(
@@ -51,8 +51,10 @@ def profile(
                       highlight=False)
         return
     from edgewright.channels import find_groups
+    from edgewright.task import load_task
 
-    program = _capture(model, weights, data, shape)
+    task = None if data is None else load_task(data)
+    program = capture_reference(model, weights, task, shape)
     costs = program.costs()
     console.print(_layers(costs))
     console.print(f"{format_count(costs.macs)} MACs, {format_count(costs.parameters)} parameters, "
@@ -67,28 +69,6 @@ def profile(
         console.print(f"not counted: {name} ({count} calls)", highlight=False)
     if not program.is_quantized:
         _show_groups(console, find_groups(program))
-
-
-def _capture(model: str, weights: Path | None, data: str | None, shape: str | None) -> Program:
-    import torch
-
-    from edgewright.cli._refs import load_reference
-    from edgewright.program import Program
-    from edgewright.task import load_task
-
-    loaded = load_reference(model, weights)
-    if isinstance(loaded, Program):
-        return loaded
-    if (data is None) == (shape is None):
-        raise UsageError(f"to capture {model}, give its input with either --data or --shape")
-    if data is not None:
-        return Program.capture(loaded, load_task(data).train.example(2))
-    try:
-        sizes = [int(size) for size in str(shape).split(",")]
-    except ValueError as error:
-        raise UsageError(f"--shape {shape!r} is not a list of sizes; write it as 3,224,224"
-                         ) from error
-    return Program.capture(loaded, torch.zeros(2, *sizes))
 
 
 def _layers(costs: Costs) -> Table:
