@@ -1,5 +1,6 @@
 """Networks that compute with integers alone: their steps, and what these compute bit for bit."""
 
+from edgewright.integers._archive import from_bytes, to_bytes
 from edgewright.integers._check import convolution_bound
 from edgewright.integers._exits import ExitTest
 from edgewright.integers._network import IntegerNetwork, Structure
@@ -40,9 +41,11 @@ __all__ = [
     "Window",
     "choose_scaling",
     "convolution_bound",
+    "from_bytes",
     "from_integers",
     "run_exits",
     "run_reference",
     "scale_integers",
+    "to_bytes",
     "to_integers",
 ]
