@@ -363,9 +363,11 @@ def test_doctor_names_what_is_missing(cli: Cli) -> None:
     assert code == 0
     assert "onnxruntime" in out
     assert "integer kernels" in out
+    assert "arm-none-eabi-gcc" in out
 
 
-@pytest.mark.parametrize("command", ["compress", "profile", "verify", "run", "bench", "report"])
+@pytest.mark.parametrize("command", ["compress", "profile", "export", "verify", "run", "bench",
+                                     "report"])
 def test_help_has_an_example(cli: Cli, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     code, out, _ = cli(command, "--help")

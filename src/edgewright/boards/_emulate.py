@@ -20,7 +20,7 @@ from edgewright.integers.c import CSource
 
 COMPILER: Final = "arm-none-eabi-gcc"
 EMULATOR: Final = "qemu-system-arm"
-_PACKAGES: Final = "gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
+PACKAGES: Final = "gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
 _FLAGS: Final = ("-std=c99", "-O2", "-Wall", "-Wextra", "-mthumb",
                  "-ffunction-sections", "-fdata-sections")
 _STACK_BYTES: Final = 16 << 10
@@ -76,7 +76,7 @@ def run_on_board(network: IntegerNetwork, source: CSource, cpu: str,
     if board is None:
         raise UsageError(f"unknown processor {cpu!r}; expected one of {', '.join(BOARDS)}")
     if not is_available():
-        raise MissingToolError(f"running a network on an emulated {cpu}", _PACKAGES)
+        raise MissingToolError(f"running a network on an emulated {cpu}", PACKAGES)
     with tempfile.TemporaryDirectory() as path:
         folder = Path(path)
         _write_sources(folder, network, source, board)

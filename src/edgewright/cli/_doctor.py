@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from edgewright._extras import EXTRAS
+from edgewright.boards import COMPILER, EMULATOR, PACKAGES, is_available
+from edgewright.integers.c import find_compiler
 
 _INTEGER_FLAGS: Final = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
@@ -44,8 +46,16 @@ def doctor() -> None:
         if None in found.values():
             missing.append(extra)
     console.print(packages)
+    programs = Table("program", "needed for", "found", title="programs", title_justify="left")
+    compiler = find_compiler()
+    programs.add_row("cc", "export --to c", "missing" if compiler is None else " ".join(compiler))
+    for name in (COMPILER, EMULATOR):
+        programs.add_row(name, "export --board", shutil.which(name) or "missing")
+    console.print(programs)
     for extra in filter(None, missing):
         typer.echo(f"to add {extra}: pip install 'edgewright[{extra}]'")
+    if not is_available():
+        typer.echo(f"to add boards: apt-get install {PACKAGES}")
 
 
 def _version(package: str) -> str | None:
