@@ -34,6 +34,7 @@ from edgewright.integers.c._wide import (
     block_taps,
     block_weights,
     fill_block,
+    flatten_places,
     is_wide,
     padded_bytes,
     reads_whole_words,
@@ -345,8 +346,8 @@ def _convolve_wide(writer: _Writer, step: Convolution, number: int) -> Iterator[
         ("bias", fill_block(_fold(weight, bias, step.finer_by * zero_point))),
         ("scales", fill_block(to_scales(factors, shifts))))]
     settings = writer.value(f"step{number}", "ew_wide_convolution", (
-        f"{_fields(step.window)}, {step.finer_by}, {zero_point}, {writer.result(step)}, "
-        f"{', '.join(names)}"))
+        f"{_fields(flatten_places(step.window))}, {step.finer_by}, {zero_point}, "
+        f"{writer.result(step)}, {', '.join(names)}"))
     kernel = "depthwise" if depthwise else "convolve" if whole else "convolve_gathered"
     yield (f"ew_wide_{kernel}({settings}, {writer.read(step.input)}, {writer.place(step.output)}, "
            f"{writer.scratch(number)});")

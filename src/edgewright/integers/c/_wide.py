@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.integers._network import IntegerNetwork
-from edgewright.integers._steps import Convolution, Step, Sum
+from edgewright.integers._steps import Convolution, Step, Sum, Window
 
 LANES: Final = 16   # output channels of a block
-_PLACES: Final = 8  # output places of a block
+_PLACES: Final = 16  # output places whose inputs are copied at once
+_TAPS: Final = 128   # the most taps of a depthwise kernel
 _FLAGS: Final = {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"}
 
 
@@ -31,7 +32,8 @@ def is_wide(step: Step, network: IntegerNetwork) -> bool:
     if not all(network.tensors[name].dtype == "uint8" for name in step.inputs):
         return False
     if isinstance(step, Convolution):
-        return step.groups == 1 or (step.groups == step.window.inputs[-1]
+        taps = step.window.kernel[0] * step.window.kernel[1]
+        return step.groups == 1 or (taps <= _TAPS and step.groups == step.window.inputs[-1]
                                     == step.window.outputs[-1])
     if isinstance(step, Sum):
         first, second = (network.tensors[name].size for name in step.inputs)
@@ -46,17 +48,33 @@ def reads_whole_words(step: Convolution) -> bool:
 
 
 def padded_bytes(step: Convolution) -> int:
-    """Bytes of a copy of the input with its padding; 0 if it is read where it lies."""
+    """Working memory: a copy of the input with its padding, and what some places read."""
     window = step.window
-    if step.groups == 1 and not reads_whole_words(step):
-        taps = window.kernel[0] * window.kernel[1] * window.inputs[-1]
-        return _PLACES * 4 * -(-taps // 4)
+    *_, channels = window.inputs
     sides = [(out - 1) * stride + (size - 1) * dilation + 1 for out, stride, size, dilation in zip(
         window.outputs, window.stride, window.kernel, window.dilation, strict=False)]
+    padded = sides[0] * sides[1] * channels
+    if step.groups == 1 and not reads_whole_words(step):
+        taps = window.kernel[0] * window.kernel[1] * channels
+        return padded + _PLACES * 4 * -(-taps // 4)
     fits = all(side <= given for side, given in zip(sides, window.inputs, strict=False))
-    if step.groups == 1 and fits and not any(window.padding):
-        return 0
-    return sides[0] * sides[1] * window.inputs[-1]
+    return 0 if step.groups == 1 and fits and not any(window.padding) else padded
+
+
+def flatten_places(window: Window) -> Window:
+    """A window of 1 x 1 at every place as one row, so that no place is left over in each row.
+
+    Example:
+        >>> window = Window(inputs=(3, 5, 8), outputs=(3, 5, 4), kernel=(1, 1))
+        >>> flatten_places(window).outputs
+        (1, 15, 4)
+    """
+    (height, width, channels), (*sides, outputs) = window.inputs, window.outputs
+    if window.kernel != (1, 1) or window.stride != (1, 1) or sides != [height, width] or any(
+            window.padding):
+        return window
+    return window.replace(inputs=(1, height * width, channels),
+                          outputs=(1, height * width, outputs))
 
 
 def block_weights(weight: NDArray[Any], *, whole_words: bool) -> NDArray[np.int8]:

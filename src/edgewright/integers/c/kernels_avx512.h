@@ -4,7 +4,8 @@
 #include <immintrin.h>
 
 #define EW_LANES 16      /* output channels of a block */
-#define EW_PLACES 8      /* output places of a block */
+#define EW_PLACES 16     /* output places whose inputs are copied at once */
+#define EW_TAPS 128      /* the most taps of a depthwise kernel, whole groups of 4 */
 
 typedef struct {
     ew_window window;
@@ -72,50 +73,82 @@ static inline int32_t ew_four(const uint8_t *bytes) {
     return word;
 }
 
-/* One block of outputs at COUNT places. */
-#define EW_WIDE_BLOCK(COUNT)                                                                      \
-    static inline void ew_wide_block_##COUNT(const ew_wide_convolution *c, const ew_reads *r,     \
-                                             const uint8_t *x, int32_t block, void *results,      \
-                                             int32_t place) {                                     \
-        __m512i sums[COUNT];                                                                      \
-        for (int32_t p = 0; p < COUNT; p++) {                                                     \
-            sums[p] = _mm512_setzero_si512();                                                     \
+/* BLOCKS blocks of outputs at COUNT places. */
+#define EW_WIDE_BLOCK(BLOCKS, COUNT)                                                              \
+    static inline void ew_wide_block_##BLOCKS##x##COUNT(const ew_wide_convolution *c,             \
+                                                        const ew_reads *r, const uint8_t *x,      \
+                                                        int32_t block, void *results,             \
+                                                        int32_t place) {                          \
+        __m512i sums[BLOCKS][COUNT];                                                              \
+        for (int32_t b = 0; b < BLOCKS; b++) {                                                    \
+            for (int32_t p = 0; p < COUNT; p++) {                                                 \
+                sums[b][p] = _mm512_setzero_si512();                                              \
+            }                                                                                     \
         }                                                                                         \
-        const int8_t *w = c->weight + block * r->rows * r->words * 64;                            \
+        const int32_t block_bytes = r->rows * r->words * 64;                                      \
+        const int8_t *w = c->weight + block * block_bytes;                                        \
         for (int32_t row = 0; row < r->rows; row++) {                                             \
             const uint8_t *from = x + row * r->row_step;                                          \
             for (int32_t word = 0; word < r->words; word++, w += 64) {                            \
-                const __m512i weights = _mm512_loadu_si512(w);                                    \
+                __m512i weights[BLOCKS];                                                          \
+                for (int32_t b = 0; b < BLOCKS; b++) {                                            \
+                    weights[b] = _mm512_loadu_si512(w + b * block_bytes);                         \
+                }                                                                                 \
                 for (int32_t p = 0; p < COUNT; p++) {                                             \
-                    sums[p] = _mm512_dpbusd_epi32(                                                \
-                        sums[p], _mm512_set1_epi32(ew_four(from + p * r->place_step + 4 * word)), \
-                        weights);                                                                 \
+                    const __m512i inputs = _mm512_set1_epi32(                                     \
+                        ew_four(from + p * r->place_step + 4 * word));                            \
+                    for (int32_t b = 0; b < BLOCKS; b++) {                                        \
+                        sums[b][p] = _mm512_dpbusd_epi32(sums[b][p], inputs, weights[b]);         \
+                    }                                                                             \
                 }                                                                                 \
             }                                                                                     \
         }                                                                                         \
         for (int32_t p = 0; p < COUNT; p++) {                                                     \
-            ew_wide_finish(c, sums[p], block, results, place + p);                                \
+            for (int32_t b = 0; b < BLOCKS; b++) {                                                \
+                ew_wide_finish(c, sums[b][p], block + b, results, place + p);                     \
+            }                                                                                     \
         }                                                                                         \
     }
 
-EW_WIDE_BLOCK(8)
-EW_WIDE_BLOCK(4)
-EW_WIDE_BLOCK(1)
+EW_WIDE_BLOCK(1, 16)
+EW_WIDE_BLOCK(1, 8)
+EW_WIDE_BLOCK(1, 4)
+EW_WIDE_BLOCK(1, 1)
+EW_WIDE_BLOCK(2, 8)
+EW_WIDE_BLOCK(2, 4)
+EW_WIDE_BLOCK(2, 1)
 
-/* A row of output places whose inputs lie at equal distances. */
+/* Output places whose inputs lie at equal distances. */
 static inline void ew_wide_row(const ew_wide_convolution *c, const ew_reads *r, const uint8_t *x,
                                void *results, int32_t place, int32_t count) {
     const int32_t blocks = (c->window.out_channels + EW_LANES - 1) / EW_LANES;
-    for (int32_t block = 0; block < blocks; block++) {
+    const int32_t step = r->place_step;
+    int32_t block = 0;
+    for (; block + 2 <= blocks; block += 2) {
         int32_t done = 0;
         for (; done + 8 <= count; done += 8) {
-            ew_wide_block_8(c, r, x + done * r->place_step, block, results, place + done);
+            ew_wide_block_2x8(c, r, x + done * step, block, results, place + done);
         }
         for (; done + 4 <= count; done += 4) {
-            ew_wide_block_4(c, r, x + done * r->place_step, block, results, place + done);
+            ew_wide_block_2x4(c, r, x + done * step, block, results, place + done);
         }
         for (; done < count; done++) {
-            ew_wide_block_1(c, r, x + done * r->place_step, block, results, place + done);
+            ew_wide_block_2x1(c, r, x + done * step, block, results, place + done);
+        }
+    }
+    for (; block < blocks; block++) {
+        int32_t done = 0;
+        for (; done + 16 <= count; done += 16) {
+            ew_wide_block_1x16(c, r, x + done * step, block, results, place + done);
+        }
+        for (; done + 8 <= count; done += 8) {
+            ew_wide_block_1x8(c, r, x + done * step, block, results, place + done);
+        }
+        for (; done + 4 <= count; done += 4) {
+            ew_wide_block_1x4(c, r, x + done * step, block, results, place + done);
+        }
+        for (; done < count; done++) {
+            ew_wide_block_1x1(c, r, x + done * step, block, results, place + done);
         }
     }
 }
@@ -162,32 +195,35 @@ static inline void ew_wide_convolve(const ew_wide_convolution *c, const uint8_t 
     }
 }
 
-/* The same for kernels whose rows are no whole words: what each place reads is copied first. */
+/* The same for kernels whose rows are no whole words: what each place reads is copied first.
+ * `memory` has room for the image with its padding, and behind it for the inputs of some places. */
 static inline void ew_wide_convolve_gathered(const ew_wide_convolution *c, const uint8_t *x,
-                                             void *results, uint8_t *patches) {
+                                             void *results, uint8_t *memory) {
     const ew_window *g = &c->window;
+    const int32_t height = (g->out_height - 1) * g->stride_height
+                         + (g->kernel_height - 1) * g->dilation_height + 1;
+    const int32_t width = (g->out_width - 1) * g->stride_width
+                        + (g->kernel_width - 1) * g->dilation_width + 1;
     const int32_t count = g->kernel_height * g->kernel_width * g->channels;
     const int32_t words = (count + 3) / 4;
+    const int32_t runs = g->dilation_width == 1 ? 1 : g->kernel_width; /* per row of the kernel */
+    const int32_t run = g->kernel_width / runs * g->channels;
     const ew_reads reads = {4 * words, 0, 1, words};
+    uint8_t *patches = memory + height * width * g->channels;
+    ew_wide_pad(g, c->zero_point, x, height, width, memory);
     for (int32_t row = 0; row < g->out_height; row++) {
         for (int32_t column = 0; column < g->out_width; column += EW_PLACES) {
             const int32_t places = g->out_width - column < EW_PLACES ? g->out_width - column
                                                                      : EW_PLACES;
             for (int32_t p = 0; p < places; p++) {
                 uint8_t *patch = patches + p * 4 * words;
+                const uint8_t *from = memory + (row * g->stride_height * width
+                                                + (column + p) * g->stride_width) * g->channels;
                 for (int32_t ky = 0; ky < g->kernel_height; ky++) {
-                    const int32_t y = row * g->stride_height - g->pad_top
-                                    + ky * g->dilation_height;
-                    for (int32_t kx = 0; kx < g->kernel_width; kx++, patch += g->channels) {
-                        const int32_t z = (column + p) * g->stride_width - g->pad_left
-                                        + kx * g->dilation_width;
-                        if (y < 0 || y >= g->height || z < 0 || z >= g->width) {
-                            memset(patch, c->zero_point, (size_t)g->channels);
-                        } else {
-                            memcpy(patch, x + (y * g->width + z) * g->channels,
-                                   (size_t)g->channels);
-                        }
+                    for (int32_t i = 0; i < runs; i++, patch += run) {
+                        memcpy(patch, from + i * g->dilation_width * g->channels, (size_t)run);
                     }
+                    from += g->dilation_height * width * g->channels;
                 }
             }
             ew_wide_row(c, &reads, patches, results, row * g->out_width + column, places);
@@ -206,11 +242,20 @@ static inline void ew_wide_depthwise(const ew_wide_convolution *c, const uint8_t
                         + (g->kernel_width - 1) * g->dilation_width + 1;
     const int32_t taps = g->kernel_height * g->kernel_width, quads = (taps + 3) / 4;
     const int32_t blocks = (g->channels + EW_LANES - 1) / EW_LANES;
+    int32_t offsets[EW_TAPS]; /* of every tap; those that fill the last group have no weight */
+    for (int32_t tap = 0; tap < 4 * quads; tap++) {
+        const int32_t known = tap < taps ? tap : 0;
+        offsets[tap] = (known / g->kernel_width * g->dilation_height * width
+                        + known % g->kernel_width * g->dilation_width) * g->channels;
+    }
     ew_wide_pad(g, c->zero_point, x, height, width, padded);
-    for (int32_t place = 0; place < g->out_height * g->out_width; place++) {
-        const int32_t row = place / g->out_width, column = place % g->out_width;
+    for (int32_t place = 0, row = 0, column = 0; place < g->out_height * g->out_width; place++) {
         const uint8_t *at = padded + (row * g->stride_height * width + column * g->stride_width)
                                          * g->channels;
+        if (++column == g->out_width) {
+            column = 0;
+            row++;
+        }
         for (int32_t block = 0; block < blocks; block++) {
             const int32_t left = g->channels - block * EW_LANES;
             const __mmask16 mask = (__mmask16)(left >= EW_LANES ? 0xFFFF : (1 << left) - 1);
@@ -219,10 +264,7 @@ static inline void ew_wide_depthwise(const ew_wide_convolution *c, const uint8_t
             for (int32_t quad = 0; quad < quads; quad++, w += 64) {
                 __m128i read[4];
                 for (int32_t i = 0; i < 4; i++) {
-                    const int32_t tap = 4 * quad + i < taps ? 4 * quad + i : 0;
-                    const int32_t offset = tap / g->kernel_width * g->dilation_height * width
-                                         + tap % g->kernel_width * g->dilation_width;
-                    read[i] = _mm_maskz_loadu_epi8(mask, at + offset * g->channels
+                    read[i] = _mm_maskz_loadu_epi8(mask, at + offsets[4 * quad + i]
                                                              + block * EW_LANES);
                 }
                 const __m128i low01 = _mm_unpacklo_epi8(read[0], read[1]);
