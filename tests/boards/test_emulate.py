@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.integers.networks import average, convolution, draw_integers, pair, with_exits
+from tests.integers.networks import (
+    average,
+    convolution,
+    draw_integers,
+    network,
+    pair,
+    tensor,
+    with_exits,
+)
 
 from edgewright.boards import BOARDS, is_available, run_on_board
 from edgewright.errors import MissingToolError, ModelError, UsageError
-from edgewright.integers import IntegerNetwork, Sum, run_exits, run_reference
+from edgewright.integers import IntegerNetwork, Lookup, Sum, run_exits, run_reference
 from edgewright.integers.c import write_c
 
 needs_tools = pytest.mark.skipif(not is_available(), reason="needs arm-none-eabi-gcc and "
@@ -31,6 +39,15 @@ def test_a_board_computes_what_the_reference_computes(name: str, cpu: str) -> No
     assert 100 < found.flash_bytes < 20_000
     assert 0 < found.ram_bytes < 4000
     assert 500 < found.instructions < 500_000
+
+
+@needs_tools
+def test_samples_of_fewer_instructions_than_a_tick_are_counted() -> None:
+    values = tensor("in", (1,)), tensor("out", (1,))
+    of = network([values[0]], values[1], Lookup(input="in", output="out", table="t"),
+                 {"t": np.arange(256, dtype=np.uint8)})
+    found = run_on_board(of, write_c(of), "cortex-m4", draw_integers(of, 3))
+    assert found.most_instructions <= 200
 
 
 @needs_tools

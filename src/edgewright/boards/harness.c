@@ -63,7 +63,8 @@ static void start_count(void) {
 static uint64_t stop_count(void) {
     const uint32_t left = SYSTICK[2];
     SYSTICK[0] = 0;
-    return (uint64_t)wraps * (FULL + 1u) + (FULL - left);
+    /* from the start on: 0, FULL, FULL - 1, ..., 1, 0 (with the interrupt), FULL, ... */
+    return (uint64_t)wraps * (FULL + 1u) + (left ? FULL + 1u - left : 0);
 }
 
 void on_reset(void) {
