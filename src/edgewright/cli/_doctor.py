@@ -14,8 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from edgewright._extras import EXTRAS
-from edgewright.boards import COMPILER, EMULATOR, PACKAGES, is_available
-from edgewright.integers.c import find_compiler
 
 _INTEGER_FLAGS: Final = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
@@ -26,6 +24,8 @@ def doctor() -> None:
     Example:
       edgewright doctor
     """
+    from edgewright.boards import COMPILER, EMULATOR, PACKAGES, is_available
+    from edgewright.integers.c import find_compiler
     from edgewright.measure import machine
 
     console = Console()

@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from edgewright.boards import BOARDS
 from edgewright.cli._refs import capture_reference
 from edgewright.core import format_count, format_size
 from edgewright.errors import ParityError, UsageError
@@ -62,6 +61,8 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter per option
         raise UsageError(f"unknown --to {to!r}; expected {', '.join(_QUANTIZED_FOR)}")
     if board and to != "c":
         raise UsageError(f"--board runs C code, but --to is {to!r}; use --to c")
+    from edgewright.boards import BOARDS
+
     unknown = next((cpu for cpu in board or () if cpu not in BOARDS), None)
     if unknown is not None:
         raise UsageError(f"unknown --board {unknown!r}; expected {', '.join(BOARDS)}")

@@ -348,7 +348,7 @@ def test_exits_with_different_classes_or_types_are_rejected() -> None:
 @pytest.mark.parametrize("target", ["executorch", "litert"])
 def test_other_targets_reject_thresholds(leaving: Any, tmp_path: Path, target: Any) -> None:
     with pytest.raises(UsageError, match=f"thresholds were given for the target '{target}'; only "
-                                         "'onnx' supports early exits"):
+                                         "'onnx' and 'c' support early exits"):
         export(leaving(2, 32).program, target, tmp_path / "model", thresholds=(0.5,))
 
 

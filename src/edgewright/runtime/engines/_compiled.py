@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from edgewright.integers import IntegerNetwork
-from edgewright.integers.c import CompiledNetwork
 from edgewright.runtime.engines._engine import REFUSALS, Arrays, FileEngine, convert
+
+if TYPE_CHECKING:
+    from edgewright.integers import IntegerNetwork
 
 
 class CompiledEngine(FileEngine):
@@ -24,6 +27,8 @@ class CompiledEngine(FileEngine):
     """
 
     def __init__(self, network: IntegerNetwork) -> None:
+        from edgewright.integers.c import CompiledNetwork  # noqa: PLC0415 - few bundles need it
+
         super().__init__("c", REFUSALS)
         self._network, self._compiled = network, CompiledNetwork(network)
 
