@@ -105,7 +105,7 @@ def _check(step: Step, tensors: Tensors, constants: Constants, where: str) -> No
         second = tensors[step.inputs[1]]
         _require(output.size == first.size and first.size % second.size == 0, where,
                  f"sizes {first.shape}, {second.shape} and {output.shape} do not match")
-        spans = [_span(tensor) for tensor in (first, second)]
+        spans = [tensor.span for tensor in (first, second)]
         bound = (spans[0] * spans[1] * abs(step.factor) if isinstance(step, Product) else
                  sum(span * abs(factor) for span, factor in zip(spans, step.factors, strict=True)))
         _check_products([bound], [step.shift], where)
@@ -158,7 +158,7 @@ def convolution_bound(weight: NDArray[Any], bias: NDArray[Any], first: IntegerTe
     Also without the zero point, which a kernel may subtract at the end.
     """
     limits = np.iinfo(first.dtype)
-    span = max(_span(first), abs(limits.min), limits.max)
+    span = max(first.span, abs(limits.min), limits.max)
     sums = np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1)
     bound: NDArray[np.int64] = sums * (span + abs(first.zero_point)) * finer_by + np.abs(
         bias.astype(np.int64))
@@ -173,7 +173,7 @@ def _check_average(step: AveragePool, first: IntegerTensor, constants: Constants
     factors = _constant(constants, step.factors, "int32", shape, where)
     shifts = _constant(constants, step.shifts, "uint8", factors.shape, where)
     _require(_reads_all(step.window), where, "a window lies in the padding alone")
-    bound = _product(step.window.kernel) * _span(first)
+    bound = _product(step.window.kernel) * first.span
     _check_products([bound * abs(int(factor)) for factor in factors], shifts, where)
 
 
@@ -220,12 +220,6 @@ def _reads_all(window: Window) -> bool:
     return all(any(0 <= place < side for place in places)
                for axis, side in ((window.rows(), window.inputs[0]),
                                   (window.columns(), window.inputs[1])) for places in axis)
-
-
-def _span(tensor: IntegerTensor) -> int:
-    """The largest magnitude of an integer's distance from the zero point."""
-    limits = np.iinfo(tensor.dtype)
-    return max(int(limits.max) - tensor.zero_point, tensor.zero_point - int(limits.min))
 
 
 def _product(sizes: Sequence[int]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, ClassVar, Final, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,8 @@ Factor = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 Bound = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 
 Dtype = Literal["uint8", "int8", "int32"]
+_LIMITS: Final[dict[Dtype, tuple[int, int]]] = {
+    "uint8": (0, 255), "int8": (-128, 127), "int32": (-(2**31), 2**31 - 1)}
 
 
 class IntegerTensor(Value):
@@ -36,7 +38,7 @@ class IntegerTensor(Value):
 
     @model_validator(mode="after")
     def _check_zero_point(self) -> Self:
-        low, high = {"uint8": (0, 255), "int8": (-128, 127), "int32": (0, 0)}[self.dtype]
+        low, high = (0, 0) if self.dtype == "int32" else _LIMITS[self.dtype]
         if not low <= self.zero_point <= high:
             raise ValueError(f"the zero point {self.zero_point} is not one of {self.dtype}, from "
                              f"{low} to {high}")
@@ -49,6 +51,17 @@ class IntegerTensor(Value):
         for side in self.shape:
             size *= side
         return size
+
+    @property
+    def span(self) -> int:
+        """The largest magnitude of an integer's distance from the zero point.
+
+        Example:
+            >>> IntegerTensor(name="x", dtype="uint8", shape=(2,), scale=1.0, zero_point=3).span
+            252
+        """
+        low, high = _LIMITS[self.dtype]
+        return max(high - self.zero_point, self.zero_point - low)
 
     @property
     def bytes(self) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch.fx import Node
@@ -15,6 +13,7 @@ from edgewright.exporters.integers._values import (
     Stored,
     channels_last,
     grid_of,
+    per_axis,
     refuse,
 )
 from edgewright.graph import argument, ops, pool_window, shape_of
@@ -29,7 +28,7 @@ def average(lowering: Lowering, node: Node, grid: Grid) -> Stored:
     value, window, counts, order = _read_average(lowering, node)
     shape = shape_of(node)[1:]
     result = lowering.builder.tensor(grid, shape, order)
-    bound = int(np.prod(window.kernel)) * _span(value)
+    bound = int(np.prod(window.kernel)) * value.tensor.span
     scalings = [choose_scaling(value.tensor.scale / grid.scale / count, bound)
                 for count in (counts[:1] if len(set(counts)) == 1 else counts)]
     keep = lowering.builder.constant
@@ -47,7 +46,7 @@ def take_maximum(lowering: Lowering, node: Node, grid: Grid) -> Stored:
     value = lowering.builder.arrange(value, channels_last(value.shape))
     shape = shape_of(node)[1:]
     rank = len(shape) - 1
-    sizes = {name: _pair(argument(node, name), rank)
+    sizes = {name: per_axis(argument(node, name), rank)
              for name in ("kernel_size", "stride", "padding", "dilation")}
     window = _window(value.shape, shape, sizes["kernel_size"],
                      sizes["stride"] or sizes["kernel_size"], sizes["padding"],
@@ -61,7 +60,7 @@ def take_maximum(lowering: Lowering, node: Node, grid: Grid) -> Stored:
 def bound_of_average(lowering: Lowering, node: Node) -> float:
     """The largest magnitude of an average or a maximum."""
     value = lowering.operand(node.args[0], node)
-    return _span(value) * value.tensor.scale
+    return value.tensor.span * value.tensor.scale
 
 
 def _read_average(lowering: Lowering, node: Node,
@@ -131,15 +130,3 @@ def _window(shape: tuple[int, ...], out_shape: tuple[int, ...], kernel: tuple[in
     return Window(inputs=(*sides, *fill, channels), outputs=(*out_sides, *fill, channels),
                   kernel=(*kernel, *fill), stride=(*stride, *fill),
                   padding=(*padding, *(0 for _ in fill)), dilation=(*dilation, *fill))
-
-
-def _pair(value: Any, rank: int) -> tuple[int, ...]:
-    values = [value] if isinstance(value, int) else list(value)
-    return tuple(int(one) for one in (values * rank if len(values) == 1 else values))
-
-
-def _span(value: Stored) -> int:
-    limits = np.iinfo(value.tensor.dtype)
-    zero_point = value.tensor.zero_point
-    return max(int(limits.max) - zero_point, zero_point - int(limits.min))
-

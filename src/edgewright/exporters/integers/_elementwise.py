@@ -11,7 +11,7 @@ from torch.fx import Node
 
 from edgewright.exporters.integers._values import Grid, Lowering, NetworkBuilder, Stored, refuse
 from edgewright.graph import argument, is_pointwise, ops
-from edgewright.integers import IntegerTensor, Lookup, Product, Scaling, Sum, choose_scaling
+from edgewright.integers import Lookup, Product, Scaling, Sum, choose_scaling
 
 
 def find_source(node: Node) -> Node | None:
@@ -85,7 +85,7 @@ def combine(lowering: Lowering, node: Node, grid: Grid) -> Stored:
     second = _align(lowering.builder, first, second, node)
     result = lowering.builder.tensor(grid, first.shape, first.order)
     names = (first.tensor.name, second.tensor.name)
-    spans = [_span(one.tensor) for one in (first, second)]
+    spans = [one.tensor.span for one in (first, second)]
     common = {"inputs": names, "output": result.tensor.name, "low": grid.low, "high": grid.high}
     try:
         if node.target in ops.MULTIPLICATIONS:
@@ -105,7 +105,7 @@ def combine(lowering: Lowering, node: Node, grid: Grid) -> Stored:
 
 def bound_of_pair(lowering: Lowering, node: Node) -> float:
     """The largest magnitude of a sum or product."""
-    bounds = [_span(one.tensor) * one.tensor.scale
+    bounds = [one.tensor.span * one.tensor.scale
               for one in (lowering.operand(arg, node) for arg in node.args[:2])]
     if node.target in ops.MULTIPLICATIONS:
         return bounds[0] * bounds[1]
@@ -140,8 +140,3 @@ def _align(builder: NetworkBuilder, first: Stored, second: Stored, node: Node) -
         raise refuse(node, f"shapes {first.shape} and {second.shape} repeat in a way that has no "
                            "kernel")
     return aligned
-
-
-def _span(tensor: IntegerTensor) -> int:
-    limits = np.iinfo(tensor.dtype)
-    return max(int(limits.max) - tensor.zero_point, tensor.zero_point - int(limits.min))

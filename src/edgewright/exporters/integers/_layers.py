@@ -14,6 +14,7 @@ from edgewright.exporters.integers._values import (
     Stored,
     channels_last,
     natural,
+    per_axis,
     refuse,
 )
 from edgewright.graph import argument, bits_of, channel_grid, get_fact, ops, shape_of, tensor_grid
@@ -83,12 +84,12 @@ def _input(lowering: Lowering, node: Node) -> tuple[Stored, Window]:
                              kernel=(1, 1))
     value = lowering.builder.arrange(value, channels_last(value.shape))
     kernel = shape_of(_stored(argument(node, "weight"), node))[2:]
-    stride, dilation = (_per_axis(argument(node, name), len(kernel))
+    stride, dilation = (per_axis(argument(node, name), len(kernel))
                         for name in ("stride", "dilation"))
     padding = argument(node, "padding")
     if padding == "same":
         padding = [step * (side - 1) // 2 for step, side in zip(dilation, kernel, strict=True)]
-    before = _per_axis(0 if padding == "valid" else padding, len(kernel))
+    before = per_axis(0 if padding == "valid" else padding, len(kernel))
     fill = (1,) * (2 - len(kernel))  # a signal is an image of width 1
     channels, *sides = value.shape
     outputs, *out_sides = shape
@@ -142,8 +143,3 @@ def _stored(read: Any, node: Node) -> Node:
             return stored
     raise refuse(node, "its weight or bias is not stored as integers with one scale per tensor or "
                        "output channel")
-
-
-def _per_axis(value: Any, rank: int) -> tuple[int, ...]:
-    values = [value] if isinstance(value, int) else list(value)
-    return tuple(int(one) for one in (values * rank if len(values) == 1 else values))

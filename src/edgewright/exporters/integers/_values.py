@@ -211,6 +211,17 @@ def grid_of(tensor: IntegerTensor) -> Grid:
     return Grid(tensor.scale, tensor.zero_point, int(limits.min), int(limits.max), tensor.dtype)
 
 
+def per_axis(value: Any, rank: int) -> tuple[int, ...]:
+    """One number per dimension; a single number is used for all.
+
+    Example:
+        >>> per_axis(3, 2), per_axis([1, 2], 2), per_axis([4], 2)
+        ((3, 3), (1, 2), (4, 4))
+    """
+    values = [value] if isinstance(value, int) else list(value)
+    return tuple(int(one) for one in (values * rank if len(values) == 1 else values))
+
+
 def refuse(node: Node, reason: str) -> ModelError:
     """The error for a call that cannot be computed in integers."""
     return ModelError(f"{node.name} ({op_name(node)}){user_location(node)} cannot be computed in "
