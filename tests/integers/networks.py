@@ -107,14 +107,14 @@ def lookup(seed: int, dtype: Any = "uint8", to: Any = None) -> IntegerNetwork:
                    Lookup(input="in", output="out", table="t"), {"t": table})
 
 
-def average(seed: int, *, varies: bool, dtype: Any = "uint8") -> IntegerNetwork:
-    window = Window(inputs=(6, 5, 3), outputs=(4, 3, 3), kernel=(2, 3), stride=(2, 2),
-                    padding=(1, 1))
+def average(seed: int, *, varies: bool, dtype: Any = "uint8", channels: int = 3) -> IntegerNetwork:
+    window = Window(inputs=(6, 5, channels), outputs=(4, 3, channels), kernel=(2, 3),
+                    stride=(2, 2), padding=(1, 1))
     count = 12 if varies else 1
     generator = np.random.default_rng(seed)
     limits = np.iinfo(dtype)
     return network(
-        [tensor("in", (6, 5, 3), dtype)], tensor("out", (4, 3, 3), dtype, 5),
+        [tensor("in", (6, 5, channels), dtype)], tensor("out", (4, 3, channels), dtype, 5),
         AveragePool(input="in", output="out", window=window, factors="f", shifts="s",
                     low=int(limits.min), high=int(limits.max)),
         {"f": generator.integers(2**27, 2**28, count).astype(np.int32),

@@ -70,6 +70,7 @@ NETWORKS: dict[str, IntegerNetwork] = {
     "signed lookup": lookup(1, "int8"),
     "wide lookup": lookup(2, "int8", "int32"),
     "average": average(0, varies=False),
+    "average of many channels": average(3, varies=True, channels=37),
     "average at borders": average(1, varies=True),
     "signed average": average(2, varies=True, dtype="int8"),
     "maximum": maximum(),

@@ -412,29 +412,53 @@ typedef struct {
     const uint8_t *shifts;
 } ew_average_pool;
 
+#define EW_CHANNELS 16 /* channels that are averaged at once */
+
+/* Add an input place to the sums of some channels. */
+static inline void ew_accumulate(const void *x, int32_t index, int32_t is_signed, int32_t count,
+                                 int32_t zero_point, int32_t sums[EW_CHANNELS]) {
+    if (is_signed) {
+        const int8_t *from = (const int8_t *)x + index;
+        for (int32_t i = 0; i < count; i++) {
+            sums[i] += from[i] - zero_point;
+        }
+    } else if (count == EW_CHANNELS) {
+        const uint8_t *from = (const uint8_t *)x + index;
+        for (int32_t i = 0; i < EW_CHANNELS; i++) {
+            sums[i] += from[i] - zero_point;
+        }
+    } else {
+        const uint8_t *from = (const uint8_t *)x + index;
+        for (int32_t i = 0; i < count; i++) {
+            sums[i] += from[i] - zero_point;
+        }
+    }
+}
+
 static inline void ew_average(const ew_average_pool *a, const void *x, int32_t is_signed,
                               void *results) {
     const ew_window *g = &a->window;
-    for (int32_t row = 0; row < g->out_height; row++) {
-        for (int32_t column = 0; column < g->out_width; column++) {
-            const int32_t place = row * g->out_width + column;
-            const int32_t which = place * a->varies;
-            for (int32_t channel = 0; channel < g->channels; channel++) {
-                int32_t sum = 0;
-                for (int32_t ky = 0; ky < g->kernel_height; ky++) {
-                    const int32_t y = row * g->stride_height - g->pad_top
-                                    + ky * g->dilation_height;
-                    for (int32_t kx = 0; kx < g->kernel_width && y >= 0 && y < g->height; kx++) {
-                        const int32_t z = column * g->stride_width - g->pad_left
-                                        + kx * g->dilation_width;
-                        if (z >= 0 && z < g->width) {
-                            sum += ew_read(x, (y * g->width + z) * g->channels + channel,
-                                           is_signed) - a->zero_point;
-                        }
+    for (int32_t place = 0; place < g->out_height * g->out_width; place++) {
+        const int32_t top = place / g->out_width * g->stride_height - g->pad_top;
+        const int32_t left = place % g->out_width * g->stride_width - g->pad_left;
+        const int32_t which = place * a->varies;
+        for (int32_t first = 0; first < g->channels; first += EW_CHANNELS) {
+            const int32_t rest = g->channels - first;
+            const int32_t count = rest < EW_CHANNELS ? rest : EW_CHANNELS;
+            int32_t sums[EW_CHANNELS] = {0};
+            for (int32_t ky = 0; ky < g->kernel_height; ky++) {
+                const int32_t y = top + ky * g->dilation_height;
+                for (int32_t kx = 0; kx < g->kernel_width && y >= 0 && y < g->height; kx++) {
+                    const int32_t z = left + kx * g->dilation_width;
+                    if (z >= 0 && z < g->width) {
+                        ew_accumulate(x, (y * g->width + z) * g->channels + first, is_signed,
+                                      count, a->zero_point, sums);
                     }
                 }
-                const int32_t scaled = ew_scale(sum, a->factors[which], a->shifts[which]);
-                ew_store(results, place * g->channels + channel, a->out_bytes,
+            }
+            for (int32_t i = 0; i < count; i++) {
+                const int32_t scaled = ew_scale(sums[i], a->factors[which], a->shifts[which]);
+                ew_store(results, place * g->channels + first + i, a->out_bytes,
                          ew_clamp(scaled + a->out_zero_point, a->low, a->high));
             }
         }
