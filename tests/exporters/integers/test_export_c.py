@@ -15,8 +15,11 @@ from torch.utils.data import TensorDataset
 import edgewright as ew
 from edgewright.errors import MissingToolError, ModelError, ParityError, UsageError
 from edgewright.exporters import _export, export
+from edgewright.integers.c import find_compiler
 from edgewright.program import Program
 from edgewright.runtime import CompiledEngine
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
 
 
 class Exits(nn.Module):

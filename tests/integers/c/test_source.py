@@ -31,7 +31,9 @@ from edgewright.integers import (
     run_reference,
     to_integers,
 )
-from edgewright.integers.c import CompiledNetwork, write_c
+from edgewright.integers.c import CompiledNetwork, find_compiler, write_c
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
 
 NETWORKS: dict[str, IntegerNetwork] = {
     "convolution": convolution(0),
