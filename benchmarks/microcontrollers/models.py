@@ -11,11 +11,9 @@ from torch import nn
 
 import edgewright as ew
 from benchmarks.common.paths import RESNETS
-from benchmarks.search.resnet8 import load_resnet8
+from benchmarks.search.resnet8 import BYTES, load_resnet8
 from edgewright.program import Program
 from edgewright.task import Task, load_model, load_task
-
-BYTES: Final = ",".join(["0"] * 3 + [str(1 / 255)] * 3)  # inputs in 0..255
 
 
 class Model(NamedTuple):

@@ -30,7 +30,7 @@ import edgewright as ew
 from benchmarks.common.arguments import row_arguments
 from benchmarks.common.paths import RESNETS, RESULTS
 from benchmarks.common.result_rows import keep, provenance, stored
-from benchmarks.search.resnet8 import load_resnet8
+from benchmarks.search.resnet8 import BYTES, load_resnet8
 from edgewright.core import ExitRule
 from edgewright.exporters import to_integer_network, to_onnx
 from edgewright.integers.c import CompiledNetwork
@@ -41,7 +41,6 @@ from edgewright.task import Task, load_model, load_task
 
 STORED: Final = RESULTS / "compiled.json"
 _PACKAGES: Final = ("edgewright", "onnxruntime", "numpy")
-_BYTES: Final = ",".join(["0"] * 3 + [str(1 / 255)] * 3)  # inputs in 0..255
 _SAMPLES: Final = 100
 _COMPARED: Final = 1000
 _ROUNDS: Final = 60
@@ -96,7 +95,7 @@ def main() -> None:
 
 def _makers(data: str, weights: Path, seed: int) -> dict[str, Callable[[], Made]]:
     def resnet8() -> Made:
-        return load_resnet8(weights), load_task(f"cifar10:{data}", normalize=_BYTES, seed=seed)
+        return load_resnet8(weights), load_task(f"cifar10:{data}", normalize=BYTES, seed=seed)
 
     def resnet20() -> Made:
         return (load_model(f"{RESNETS}:resnet20", weights / "resnet20-cifar10.safetensors"),

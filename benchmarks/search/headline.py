@@ -21,7 +21,7 @@ from typing import Any, Final
 import edgewright as ew
 from benchmarks.common.paths import RESNETS, RESULTS
 from benchmarks.common.result_rows import describe_run, keep, provenance
-from benchmarks.search.resnet8 import load_resnet8, load_teacher
+from benchmarks.search.resnet8 import BYTES, load_resnet8, load_teacher
 from edgewright.search import read_record
 from edgewright.task import load_model, load_task
 
@@ -49,7 +49,6 @@ ROWS: Final = {
     "resnet56 at a seventh": Row("resnet56", "size=15%,latency=33%,drop=0.1%", "60m"),
     "resnet8": Row("resnet8", "size=36kB,accuracy>=85%", "60m"),
 }
-_BYTES: Final = ",".join(["0"] * 3 + [str(1 / 255)] * 3)  # inputs in 0..255
 
 
 def main() -> None:
@@ -74,7 +73,7 @@ def run(name: str, row: Row, settings: argparse.Namespace) -> dict[str, Any]:
     is_small = row.model == "resnet8"
     model = load_resnet8(settings.models) if is_small else load_model(
         f"{RESNETS}:{row.model}", settings.models / f"{row.model}-cifar10.safetensors")
-    task = load_task(f"cifar10:{settings.data}", normalize=_BYTES if is_small else "imagenet",
+    task = load_task(f"cifar10:{settings.data}", normalize=BYTES if is_small else "imagenet",
                      seed=settings.seed)
     out: Path = settings.out / name.replace(" ", "-")
     since = time.perf_counter()

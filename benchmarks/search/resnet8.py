@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from benchmarks.common.paths import RESNETS
 from edgewright.task import load_model
 
+BYTES: Final = ",".join(["0"] * 3 + [str(1 / 255)] * 3)  # normalization of inputs in 0..255
 _EPSILON: Final = 1e-3
 _MEAN: Final = (0.485, 0.456, 0.406)
 _STD: Final = (0.229, 0.224, 0.225)

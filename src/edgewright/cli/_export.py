@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 from rich.console import Console
@@ -14,9 +14,12 @@ from edgewright.core import format_count, format_size
 from edgewright.errors import ParityError, UsageError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from edgewright.boards import BoardRun
     from edgewright.exporters import ExportTarget
     from edgewright.integers import IntegerNetwork
+    from edgewright.integers.c import CSource
     from edgewright.program import Program
     from edgewright.task import Task
 
@@ -105,34 +108,43 @@ def _show_c(console: Console, program: Program, written: Path, boards: list[str]
         return
     table = Table("processor", "samples", "flash", "memory and stack", "instructions", "per MAC",
                   title="emulated; instructions are not cycles", title_justify="left")
+    inputs = _draw_inputs(network, program, samples, task)
     for cpu in boards:
-        run = _run(network, written.stem, cpu, program, samples, task)
+        run = _run(network, source, cpu, inputs)
         table.add_row(cpu, f"{samples} equal", format_size(run.flash_bytes),
                       format_size(run.ram_bytes), format_count(run.instructions),
                       f"{run.instructions / max(1, network.macs):.2f}")
     console.print(table)
 
 
-def _run(network: IntegerNetwork, name: str, cpu: str, program: Program, samples: int,
-         task: Task | None) -> BoardRun:
+def _draw_inputs(network: IntegerNetwork, program: Program, samples: int,
+                 task: Task | None) -> list[NDArray[Any]]:
+    """Integers of test samples, or of the program's examples again and again."""
+    import numpy as np
+    from torch.utils import _pytree as pytree
+
+    from edgewright.integers import to_integers
+
+    given = program.example_inputs if task is None else task.test.example(samples)
+    leaves = [leaf.numpy() for leaf in pytree.tree_leaves(given)]
+    repeated = [np.resize(leaf, (samples, *leaf.shape[1:])) for leaf in leaves]
+    return [to_integers(array, port, network.tensors[port.tensor])
+            for array, port in zip(repeated, network.structure.inputs, strict=True)]
+
+
+def _run(network: IntegerNetwork, source: CSource, cpu: str,
+         inputs: list[NDArray[Any]]) -> BoardRun:
     """Run samples on a board, and compare every bit with what the network is defined to compute.
 
     Raises:
         ParityError: A result differs.
     """
     import numpy as np
-    from torch.utils import _pytree as pytree
 
     from edgewright.boards import run_on_board
-    from edgewright.integers import run_exits, run_reference, to_integers
-    from edgewright.integers.c import write_c
+    from edgewright.integers import run_exits, run_reference
 
-    given = program.example_inputs if task is None else task.test.example(samples)
-    leaves = [leaf.numpy() for leaf in pytree.tree_leaves(given)]
-    repeated = [np.resize(leaf, (samples, *leaf.shape[1:])) for leaf in leaves]
-    inputs = [to_integers(array, port, network.tensors[port.tensor])
-              for array, port in zip(repeated, network.structure.inputs, strict=True)]
-    run = run_on_board(network, write_c(network, name), cpu, inputs)
+    run = run_on_board(network, source, cpu, inputs)
     wanted = ((run_exits(network, inputs)[0],) if network.structure.exits
               else run_reference(network, inputs))
     for found, one in zip(run.outputs, wanted, strict=True):

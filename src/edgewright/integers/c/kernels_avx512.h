@@ -27,6 +27,20 @@ typedef struct {
     int32_t words;          /* groups of 4 inputs per row of the kernel */
 } ew_reads;
 
+/* The lanes that are left of a block. */
+static inline __mmask16 ew_wide_mask(int32_t left) {
+    return (__mmask16)(left >= EW_LANES ? 0xFFFF : (1 << left) - 1);
+}
+
+/* Rows and columns that all windows together read, padding included. */
+static inline int32_t ew_wide_height(const ew_window *g) {
+    return (g->out_height - 1) * g->stride_height + (g->kernel_height - 1) * g->dilation_height + 1;
+}
+
+static inline int32_t ew_wide_width(const ew_window *g) {
+    return (g->out_width - 1) * g->stride_width + (g->kernel_width - 1) * g->dilation_width + 1;
+}
+
 static inline __m512i ew_wide_round(__m512d low, __m512d high) {
     const __m256i first = _mm512_cvt_roundpd_epi32(low, _MM_FROUND_TO_NEAREST_INT
                                                             | _MM_FROUND_NO_EXC);
@@ -57,8 +71,7 @@ static inline void ew_wide_store(__m512i values, int32_t zero_point, int32_t low
 static inline void ew_wide_finish(const ew_wide_convolution *c, __m512i sums, int32_t block,
                                   void *results, int32_t place) {
     const int32_t channel = block * EW_LANES;
-    const int32_t left = c->window.out_channels - channel;
-    const __mmask16 mask = (__mmask16)(left >= EW_LANES ? 0xFFFF : (1 << left) - 1);
+    const __mmask16 mask = ew_wide_mask(c->window.out_channels - channel);
     if (c->finer_by > 1) {
         sums = _mm512_mullo_epi32(sums, _mm512_set1_epi32(c->finer_by));
     }
@@ -157,9 +170,9 @@ static inline void ew_wide_row(const ew_wide_convolution *c, const ew_reads *r, 
 static inline void ew_wide_pad(const ew_window *g, int32_t zero_point, const uint8_t *x,
                                int32_t height, int32_t width, uint8_t *padded) {
     const int32_t row_bytes = width * g->channels;
-    const int32_t left = g->pad_left * g->channels;
-    int32_t kept = g->width < width - g->pad_left ? g->width : width - g->pad_left;
-    kept *= g->channels;
+    const int32_t padding = g->pad_left < width ? g->pad_left : width;
+    const int32_t left = padding * g->channels;
+    const int32_t kept = (g->width < width - padding ? g->width : width - padding) * g->channels;
     for (int32_t row = 0; row < height; row++) {
         const int32_t from = row - g->pad_top;
         uint8_t *to = padded + row * row_bytes;
@@ -177,9 +190,7 @@ static inline void ew_wide_pad(const ew_window *g, int32_t zero_point, const uin
 static inline void ew_wide_convolve(const ew_wide_convolution *c, const uint8_t *x, void *results,
                                     uint8_t *padded) {
     const ew_window *g = &c->window;
-    const int32_t height = (g->out_height - 1) * g->stride_height
-                         + (g->kernel_height - 1) * g->dilation_height + 1;
-    const int32_t width = (g->out_width - 1) * g->stride_width + g->kernel_width;
+    const int32_t height = ew_wide_height(g), width = ew_wide_width(g);
     const uint8_t *image = x;
     int32_t row_bytes = g->width * g->channels;
     if (padded) {
@@ -200,10 +211,7 @@ static inline void ew_wide_convolve(const ew_wide_convolution *c, const uint8_t 
 static inline void ew_wide_convolve_gathered(const ew_wide_convolution *c, const uint8_t *x,
                                              void *results, uint8_t *memory) {
     const ew_window *g = &c->window;
-    const int32_t height = (g->out_height - 1) * g->stride_height
-                         + (g->kernel_height - 1) * g->dilation_height + 1;
-    const int32_t width = (g->out_width - 1) * g->stride_width
-                        + (g->kernel_width - 1) * g->dilation_width + 1;
+    const int32_t height = ew_wide_height(g), width = ew_wide_width(g);
     const int32_t count = g->kernel_height * g->kernel_width * g->channels;
     const int32_t words = (count + 3) / 4;
     const int32_t runs = g->dilation_width == 1 ? 1 : g->kernel_width; /* per row of the kernel */
@@ -236,10 +244,7 @@ static inline void ew_wide_convolve_gathered(const ew_wide_convolution *c, const
 static inline void ew_wide_depthwise(const ew_wide_convolution *c, const uint8_t *x, void *results,
                                      uint8_t *padded) {
     const ew_window *g = &c->window;
-    const int32_t height = (g->out_height - 1) * g->stride_height
-                         + (g->kernel_height - 1) * g->dilation_height + 1;
-    const int32_t width = (g->out_width - 1) * g->stride_width
-                        + (g->kernel_width - 1) * g->dilation_width + 1;
+    const int32_t height = ew_wide_height(g), width = ew_wide_width(g);
     const int32_t taps = g->kernel_height * g->kernel_width, quads = (taps + 3) / 4;
     const int32_t blocks = (g->channels + EW_LANES - 1) / EW_LANES;
     int32_t offsets[EW_TAPS]; /* of every tap; those that fill the last group have no weight */
@@ -257,8 +262,7 @@ static inline void ew_wide_depthwise(const ew_wide_convolution *c, const uint8_t
             row++;
         }
         for (int32_t block = 0; block < blocks; block++) {
-            const int32_t left = g->channels - block * EW_LANES;
-            const __mmask16 mask = (__mmask16)(left >= EW_LANES ? 0xFFFF : (1 << left) - 1);
+            const __mmask16 mask = ew_wide_mask(g->channels - block * EW_LANES);
             const int8_t *w = c->weight + block * quads * 64;
             __m512i sums = _mm512_setzero_si512();
             for (int32_t quad = 0; quad < quads; quad++, w += 64) {
@@ -295,7 +299,7 @@ static inline void ew_wide_add(const ew_wide_pair *p, const uint8_t *first, cons
     const __m512d first_scale = _mm512_set1_pd(p->first_scale);
     const __m512d second_scale = _mm512_set1_pd(p->second_scale);
     for (int32_t i = 0; i < p->size; i += 16) {
-        const __mmask16 mask = (__mmask16)(p->size - i >= 16 ? 0xFFFF : (1 << (p->size - i)) - 1);
+        const __mmask16 mask = ew_wide_mask(p->size - i);
         const __m512i a = _mm512_sub_epi32(
             _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, first + i)),
             _mm512_set1_epi32(p->first_zero));
