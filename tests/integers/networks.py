@@ -60,10 +60,11 @@ def draw_integers(of: IntegerNetwork, count: int, seed: int = 0) -> list[NDArray
 def convolution(seed: int, *, bits: int = 8, groups: int = 1, channels: int = 4, outputs: int = 6,
                 kernel: tuple[int, int] = (3, 3), stride: tuple[int, int] = (1, 1),
                 padding: tuple[int, int] = (1, 1), dilation: tuple[int, int] = (1, 1),
-                dtype: Any = "uint8", finer_by: int = 1, wide: bool = False) -> IntegerNetwork:
+                dtype: Any = "uint8", finer_by: int = 1, wide: bool = False,
+                places: tuple[int, ...] | None = None) -> IntegerNetwork:
     generator = np.random.default_rng(seed)
     sides = (7, 6)
-    places = tuple((side + 2 * pad - (size - 1) * step - 1) // skip + 1 for side, pad, size, step,
+    places = places or tuple((side + 2 * pad - (size - 1) * step - 1) // skip + 1 for side, pad, size, step,
                    skip in zip(sides, padding, kernel, dilation, stride, strict=True))
     weight = (generator.choice([-1, 1], (outputs, *kernel, channels // groups)) if bits == 1 else
               generator.integers(-(2**(bits - 1)), 2**(bits - 1),

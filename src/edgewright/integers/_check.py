@@ -31,7 +31,8 @@ Constants = Mapping[str, NDArray[Any]]
 
 _BYTES: Final = ("uint8", "int8")
 _MAX_SUM: Final = 2**31 - 1
-_MAX_PRODUCT_BITS: Final = 62
+_MAX_PRODUCT_BITS: Final = 53   # so that products are exact in double precision, too
+_MAX_SHIFT: Final = 62
 _MAX_RESULT: Final = 2**31 - 2**17   # of a result before its zero point is added
 
 
@@ -199,10 +200,10 @@ def _check_copy(step: Copy, tensors: Tensors, where: str) -> None:
 
 
 def _check_products(bounds: Sequence[int], shifts: Iterable[int], where: str) -> None:
-    """Check that products fit 64 bits, and what is left of them after the shift 32 bits."""
+    """Check that products fit 53 bits, and what is left of them after the shift 32 bits."""
     for bound, shift in zip(bounds, shifts, strict=True):
-        _require(1 <= int(shift) <= _MAX_PRODUCT_BITS, where, "its shifts are not between 1 and 62")
-        _require(bound.bit_length() <= _MAX_PRODUCT_BITS, where, "its products exceed 64 bits")
+        _require(1 <= int(shift) <= _MAX_SHIFT, where, "its shifts are not between 1 and 62")
+        _require(bound.bit_length() <= _MAX_PRODUCT_BITS, where, "its products exceed 53 bits")
         _require(bound >> int(shift) <= _MAX_RESULT, where, "its results exceed 32 bits")
 
 

@@ -49,7 +49,7 @@ NETWORKS: dict[str, IntegerNetwork] = {
     "stride": convolution(7, stride=(2, 3)),
     "dilated": convolution(8, dilation=(2, 2), padding=(2, 2)),
     "wide padding": convolution(9, kernel=(5, 1), padding=(4, 3)),
-    "windows in the padding alone": convolution(26, kernel=(1, 1), padding=(9, 8), stride=(5, 5)),
+    "windows in the padding alone": convolution(26, padding=(1, 8), places=(7, 1)),
     "groups": convolution(10, groups=2),
     "depthwise": convolution(11, groups=4, outputs=4),
     "depthwise, two each": convolution(12, groups=4, outputs=8),
